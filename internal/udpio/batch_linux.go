@@ -1,0 +1,159 @@
+package udpio
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// mmsghdr is struct mmsghdr of recvmmsg(2): the header, and the length moved.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+}
+
+// scratch is what a system call for up to MaxBatch datagrams needs: headers with one vector, one address and one
+// control buffer each. Its inner pointers are set once; it is lent from a pool for the length of a system call only, so
+// that thousands of idle sockets hold none.
+type scratch struct {
+	hdrs  [MaxBatch]mmsghdr
+	iovs  [MaxBatch]unix.Iovec
+	names [MaxBatch]unix.RawSockaddrInet6
+	ctl   [MaxBatch][controlSize]byte
+}
+
+var scratches = sync.Pool{New: func() any {
+	s := new(scratch)
+	for i := range s.hdrs {
+		h := &s.hdrs[i].hdr
+		h.Iov = &s.iovs[i]
+		h.SetIovlen(1)
+	}
+	return s
+}}
+
+func (s *scratch) setBuf(i int, b []byte) {
+	s.iovs[i].Base = unsafe.SliceData(b)
+	s.iovs[i].SetLen(len(b))
+}
+
+// readState belongs to the holder of Conn.readMu. f is made once, since a closure per call would be an allocation.
+type readState struct {
+	f     func(fd uintptr) bool
+	ms    []Message
+	block bool
+	n     int
+	errno syscall.Errno
+}
+
+func (r *readState) init(c *Conn) {
+	r.f = func(fd uintptr) bool {
+		r.n, r.errno = c.recv(fd, r.ms)
+		return r.errno != unix.EAGAIN || !r.block
+	}
+}
+
+func (c *Conn) readBatch(ms []Message, block bool) (int, error) {
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	r := &c.read
+	r.ms, r.block = ms[:min(len(ms), MaxBatch)], block
+	err := c.raw.Read(r.f)
+	r.ms = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case r.errno == unix.EAGAIN:
+		return 0, ErrWouldBlock
+	case r.errno != 0:
+		return 0, fmt.Errorf("udpio: read: %w", os.NewSyscallError("recvmmsg", r.errno))
+	}
+	return r.n, nil
+}
+
+// WaitRead returns when a datagram waits. It must not run beside another read of the same Conn that could take the
+// datagram first; then it waits for the next.
+func (c *Conn) WaitRead() error {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	return c.raw.Read(readable)
+}
+
+// readable peeks: the poller reports edges, so only asking the socket tells whether something is there now.
+func readable(fd uintptr) bool {
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, 0, 0, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EINTR {
+			return errno != unix.EAGAIN
+		}
+	}
+}
+
+// recv makes one recvmmsg call and translates its result.
+func (c *Conn) recv(fd uintptr, ms []Message) (int, syscall.Errno) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	wantControl := c.features.PacketInfo || c.features.GRO
+	for i := range ms {
+		h := &s.hdrs[i].hdr
+		s.setBuf(i, ms[i].Buf)
+		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
+		h.Namelen = unix.SizeofSockaddrInet6
+		h.Flags = 0
+		if h.Control = nil; wantControl {
+			h.Control = &s.ctl[i][0]
+		}
+		h.SetControllen(0)
+		if wantControl {
+			h.SetControllen(controlSize)
+		}
+	}
+	n, errno := mmsg(unix.SYS_RECVMMSG, fd, s, 0, len(ms))
+	if errno != 0 {
+		return 0, errno
+	}
+	for i := range ms[:n] {
+		c.received(s, i, &ms[i], wantControl)
+	}
+	return n, 0
+}
+
+func (c *Conn) received(s *scratch, i int, m *Message, wantControl bool) {
+	h := &s.hdrs[i].hdr
+	m.N = int(s.hdrs[i].n)
+	m.Addr = fromSockaddr(&s.names[i])
+	m.Truncated = h.Flags&unix.MSG_TRUNC != 0
+	m.SegmentSize = 0
+	if !wantControl {
+		return
+	}
+	local, segment := parseControl(s.ctl[i][:h.Controllen])
+	if c.features.PacketInfo {
+		m.Local = local
+	}
+	if segment > 0 && segment < m.N {
+		m.SegmentSize = segment
+	}
+}
+
+// mmsg calls recvmmsg or sendmmsg for hdrs[from:to], again when a signal came between.
+func mmsg(trap, fd uintptr, s *scratch, from, to int) (int, syscall.Errno) {
+	for {
+		n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&s.hdrs[from])), uintptr(to-from),
+			unix.MSG_DONTWAIT, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return 0, errno
+		}
+		return int(n), 0
+	}
+}
