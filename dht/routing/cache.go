@@ -1,0 +1,105 @@
+package routing
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/jirani/jirani/dht"
+)
+
+// DefaultIdle is how many records that nothing refers to a Cache keeps: enough to refill any search, small enough that
+// a flood of invented ids costs about a megabyte.
+const DefaultIdle = 4096
+
+// Cache holds the node records of one address family. Create it with NewCache.
+type Cache struct {
+	nodes map[dht.InfoHash]*Node
+	idle  Node // sentinel of the ring of records nobody holds, most recently heard first
+	nidle int
+	max   int // bound of nidle
+}
+
+// NewCache returns a cache that keeps at most maxIdle records nobody holds.
+func NewCache(maxIdle int) *Cache {
+	c := &Cache{nodes: make(map[dht.InfoHash]*Node), max: maxIdle}
+	c.idle.prev, c.idle.next = &c.idle, &c.idle
+	return c
+}
+
+// Len returns the number of records.
+func (c *Cache) Len() int { return len(c.nodes) }
+
+// Find returns the record of id, or nil.
+func (c *Cache) Find(id dht.InfoHash) *Node { return c.nodes[id] }
+
+// Get returns the record of id, creating it at addr if there is none. If there is one at another address it is moved
+// when it is not good, else returned as it is: the caller must compare Addr before it believes a packet from addr to
+// come from the node. client is only used for a new record.
+func (c *Cache) Get(id dht.InfoHash, addr netip.AddrPort, client bool, now time.Time) *Node {
+	if n := c.nodes[id]; n != nil {
+		if n.Addr != addr && !n.Good(now) && n.Pending == 0 {
+			n.Addr = addr
+		}
+		return n
+	}
+	n := &Node{ID: id, Addr: addr, Client: client, cache: c}
+	c.nodes[id] = n
+	c.linkIdle(n)
+	return n
+}
+
+// ForgiveAll clears expiry and reply times of all records (§14.3).
+func (c *Cache) ForgiveAll() {
+	for _, n := range c.nodes {
+		n.Forgive()
+	}
+}
+
+// Closest appends to dst the records closest to target that are not expired and not clients, at most max, nearest
+// first. It looks at every record: for starting and refilling searches, not for answering.
+func (c *Cache) Closest(dst []*Node, target dht.InfoHash, max int) []*Node {
+	best := dst[len(dst):]
+	for _, n := range c.nodes {
+		if n.Expired || n.Client {
+			continue
+		}
+		if len(best) == max && !Closer(n.ID, best[max-1].ID, target) {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(best, n, func(a, b *Node) int { return compare(a.ID, b.ID, target) })
+		if len(best) < max {
+			best = slices.Insert(best, i, n)
+		} else {
+			copy(best[i+1:], best[i:max-1])
+			best[i] = n
+		}
+	}
+	return append(dst, best...)
+}
+
+func (c *Cache) linkIdle(n *Node) {
+	n.prev, n.next = &c.idle, c.idle.next
+	n.prev.next, n.next.prev = n, n
+	c.nidle++
+	for c.nidle > c.max {
+		last := c.idle.prev
+		c.unlinkIdle(last)
+		delete(c.nodes, last.ID)
+		last.cache = nil
+	}
+}
+
+func (c *Cache) unlinkIdle(n *Node) {
+	n.prev.next, n.next.prev = n.next, n.prev
+	n.prev, n.next = nil, nil
+	c.nidle--
+}
+
+func (c *Cache) touch(n *Node) {
+	if c.idle.next == n {
+		return
+	}
+	c.unlinkIdle(n)
+	c.linkIdle(n)
+}
