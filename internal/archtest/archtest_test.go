@@ -26,6 +26,8 @@ var mayImport = map[string][]string{
 	"cmd":              {"*"},
 	"integration":      {"*"},
 	"bench":            {"*"},
+	"allinone":         {"bootstrap", "nameserver", "turnserver", "push", "internal"}, // where the roles meet, with cmd
+	"allinone/card":    {"internal"},
 	"bootstrap":        {"dht", "internal"},
 	"dhtproxy":         {"dht", "internal"},
 	"nameserver":       {"internal"},
