@@ -38,6 +38,7 @@ func newACME(cfg ACME) (*acmeSource, error) {
 		Agreed:               true,
 		DisableHTTPChallenge: true,
 		TrustedRoots:         roots,
+		AltTLSALPNPort:       cfg.Port,
 		Logger:               zap.NewNop(),
 	})}
 	return s, nil

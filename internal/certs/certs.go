@@ -36,6 +36,7 @@ type ACME struct {
 	Directory string   `yaml:"directory"` // URL of the authority's directory; "" means Let's Encrypt
 	RootFile  string   `yaml:"root_file"` // PEM roots for a private authority's own TLS; "" means the system's
 	StateDir  string   `yaml:"state_dir"` // where account and certificates are kept; must survive restarts
+	Port      int      `yaml:"port"`      // port of the TLS listener of this server that answers the challenge; 0 means 443
 }
 
 // Enabled reports whether the section asks for TLS at all.
