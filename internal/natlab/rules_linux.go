@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -42,8 +43,13 @@ type ruleset struct {
 	strays *nftables.Set
 }
 
+// installing is held while rules are written: nftables v0.3.0 numbers sets by a global counter without a lock.
+var installing sync.Mutex
+
 // install gives the namespace ns of router r its table. uplink is the name of the interface in r.Uplink, or "".
 func install(ns int, t Topology, r Router, uplink string) (*ruleset, error) {
+	installing.Lock()
+	defer installing.Unlock()
 	conn, err := nftables.New(nftables.WithNetNSFd(ns))
 	if err != nil {
 		return nil, fmt.Errorf("natlab: nftables of %s: %w", r.Name, err)
