@@ -1,0 +1,297 @@
+//go:build linux
+
+package firstlight
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/jirani/jirani/integration/jamid"
+	"github.com/jirani/jirani/internal/natlab"
+)
+
+// Bounds of the steps. Nothing takes nearly as long; a step that does is broken.
+const (
+	startBound    = 30 * time.Second
+	registerBound = 90 * time.Second
+	nameBound     = 15 * time.Second
+	peerBound     = 90 * time.Second
+)
+
+// fileSize is that of the file sent.
+const fileSize = 5 << 20 // bytes
+
+// evening is one run of the scenario: two people, their devices, their servers.
+type evening struct {
+	t       *testing.T
+	world   world
+	lab     *natlab.Lab
+	servers *servers
+
+	alice, bob   *person
+	conversation string
+}
+
+// person is somebody with one device.
+type person struct {
+	*jamid.Account
+	machine *natlab.Machine
+	home    string
+	daemon  *jamid.Daemon
+	name    string // registered with the name server
+}
+
+func newEvening(t *testing.T, w world) *evening {
+	lab := natlab.New(t, w.topology)
+	e := &evening{t: t, world: w, lab: lab, servers: newServers(t, lab, w.discovery)}
+	for _, p := range []struct {
+		name string
+		who  **person
+	}{{"alice", &e.alice}, {"bob", &e.bob}} {
+		*p.who = &person{machine: lab.Host(p.name), home: filepath.Join(lab.Dir, p.name, "home"), name: p.name}
+		t.Cleanup(func() { (*p.who).leave() })
+	}
+	return e
+}
+
+// leave ends the person's device at once.
+func (p *person) leave() {
+	if p.daemon != nil {
+		p.daemon.Kill()
+		p.daemon = nil
+	}
+}
+
+// arrive starts the person's device.
+func (p *person) arrive(ctx context.Context) (err error) {
+	p.daemon, err = jamid.Start(ctx, jamid.Config{Machine: p.machine, Dir: p.home})
+	return err
+}
+
+// run goes through the steps; the first that fails ends the evening.
+func (e *evening) run() {
+	e.step("servers up", startBound, e.servers.start)
+	e.step("devices up", startBound, e.arrive)
+	e.step("registration", registerBound, e.registration)
+	e.step("name registered", nameBound, e.nameRegistered)
+	e.step("name taken", nameBound, e.nameTaken)
+	e.step("name looked up", nameBound, e.nameLookedUp)
+	e.step("address looked up", nameBound, e.addressLookedUp)
+	e.step("presence", peerBound, e.presence)
+	e.step("contact request", peerBound, e.contactRequest)
+	e.step("acceptance to swarm", peerBound, e.acceptance)
+	e.step("message", peerBound, func(ctx context.Context) error { return e.message(ctx, e.alice, e.bob, "good evening") })
+	e.step("message back", peerBound, func(ctx context.Context) error { return e.message(ctx, e.bob, e.alice, "good evening to you") })
+	e.step("5 MiB file", peerBound, e.file)
+	e.step("audio call", peerBound, e.call)
+	e.step("servers killed", startBound, e.restart)
+	e.step("registration again", registerBound, e.registrationAgain)
+	e.step("name kept", nameBound, e.nameKept)
+	e.step("message after", peerBound, func(ctx context.Context) error { return e.message(ctx, e.bob, e.alice, "still there?") })
+	e.step("device away", peerBound, e.away)
+	e.step("message waited", peerBound, e.back)
+	e.noStrays()
+}
+
+// step runs f as a subtest with a bound on its time, and notes how long it took.
+func (e *evening) step(name string, bound time.Duration, f func(context.Context) error) {
+	e.t.Helper()
+	ok := e.t.Run(name, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		defer cancel()
+		begin := time.Now()
+		if err := f(ctx); err != nil {
+			t.Fatal(err)
+		}
+		took(e.world.topology.Name, name, time.Since(begin))
+	})
+	if !ok {
+		e.t.FailNow()
+	}
+}
+
+// both does the same for alice and bob at once.
+func (e *evening) both(ctx context.Context, f func(context.Context, *person) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range []*person{e.alice, e.bob} {
+		g.Go(func() error { return f(ctx, p) })
+	}
+	return g.Wait()
+}
+
+func (e *evening) arrive(ctx context.Context) error {
+	return e.both(ctx, func(ctx context.Context, p *person) error { return p.arrive(ctx) })
+}
+
+// registration makes the accounts and sees them on the network, each with its device announced.
+func (e *evening) registration(ctx context.Context) error {
+	return e.both(ctx, func(ctx context.Context, p *person) (err error) {
+		if p.Account, err = p.daemon.AddAccount(ctx, e.servers.settings(p.name, e.world.discovery)); err != nil {
+			return err
+		}
+		return p.online(ctx)
+	})
+}
+
+// online waits until the device is on the network and announced.
+func (p *person) online(ctx context.Context) error {
+	if err := p.WaitRegistered(ctx); err != nil {
+		return err
+	}
+	return p.WaitAnnounced(ctx)
+}
+
+func (e *evening) nameRegistered(ctx context.Context) error {
+	return wantResult(jamid.NameRegistered)(e.alice.RegisterName(ctx, e.alice.name))
+}
+
+func (e *evening) nameTaken(ctx context.Context) error {
+	return wantResult(jamid.NameTaken)(e.bob.RegisterName(ctx, e.alice.name))
+}
+
+func (e *evening) nameLookedUp(ctx context.Context) error {
+	found, err := e.bob.LookupName(ctx, "", e.alice.name)
+	if err == nil && (found.Result != jamid.LookupFound || found.Address != e.alice.URI) {
+		err = fmt.Errorf("lookup of %s = %+v, want address %s", e.alice.name, found, e.alice.URI)
+	}
+	return err
+}
+
+func (e *evening) addressLookedUp(ctx context.Context) error {
+	found, err := e.bob.LookupAddress(ctx, "", e.alice.URI)
+	if err == nil && (found.Result != jamid.LookupFound || found.Name != e.alice.name) {
+		err = fmt.Errorf("lookup of %s = %+v, want name %s", e.alice.URI, found, e.alice.name)
+	}
+	return err
+}
+
+func (e *evening) presence(ctx context.Context) error {
+	return e.alice.Presence(ctx, e.bob.URI, true)
+}
+
+func (e *evening) contactRequest(ctx context.Context) (err error) {
+	if e.conversation, err = e.alice.Invite(ctx, e.bob.URI); err != nil {
+		return err
+	}
+	return e.bob.WaitRequest(ctx, e.alice.URI)
+}
+
+// acceptance lasts until bob has cloned the conversation and alice has seen him join.
+func (e *evening) acceptance(ctx context.Context) error {
+	mark := e.alice.daemon.Signals.Mark()
+	if err := e.bob.Accept(ctx, e.alice.URI, e.conversation); err != nil {
+		return err
+	}
+	return e.alice.WaitJoined(ctx, mark, e.conversation, e.bob.URI)
+}
+
+func (e *evening) message(ctx context.Context, from, to *person, text string) error {
+	mark := to.daemon.Signals.Mark()
+	if err := from.Send(ctx, e.conversation, text); err != nil {
+		return err
+	}
+	return to.WaitMessage(ctx, mark, e.conversation, text)
+}
+
+func (e *evening) file(ctx context.Context) error {
+	content := make([]byte, fileSize)
+	rand.Read(content)
+	sent, got := filepath.Join(e.alice.home, "photo"), filepath.Join(e.bob.home, "photo")
+	if err := os.WriteFile(sent, content, 0o600); err != nil {
+		return err
+	}
+	mark := e.bob.daemon.Signals.Mark()
+	if err := e.alice.SendFile(ctx, e.conversation, sent, "photo"); err != nil {
+		return err
+	}
+	if err := e.bob.ReceiveFile(ctx, mark, e.conversation, "photo", got); err != nil {
+		return err
+	}
+	received, err := os.ReadFile(got)
+	if err == nil && !bytes.Equal(received, content) {
+		err = errors.New("file received differs from file sent")
+	}
+	return err
+}
+
+func (e *evening) call(ctx context.Context) error {
+	mark := e.bob.daemon.Signals.Mark()
+	out, err := e.alice.Call(ctx, e.bob.URI)
+	if err != nil {
+		return err
+	}
+	in, err := e.bob.Answer(ctx, mark, e.alice.URI)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(out.WaitMedia(ctx), in.WaitMedia(ctx)); err != nil {
+		return err
+	}
+	if err := out.HangUp(ctx); err != nil {
+		return err
+	}
+	return in.WaitOver(ctx)
+}
+
+// restart kills every server and starts it again on what it left on disk.
+func (e *evening) restart(ctx context.Context) error {
+	e.servers.kill()
+	return e.servers.start(ctx)
+}
+
+func (e *evening) registrationAgain(ctx context.Context) error {
+	return e.both(ctx, func(ctx context.Context, p *person) error { return p.online(ctx) })
+}
+
+// nameKept asks the restarted name server, from a fresh request: the client answers what it knows from its cache, so the
+// name is registered by its owner once more (a repeat succeeds), and refused to bob.
+func (e *evening) nameKept(ctx context.Context) error {
+	return wantResult(jamid.NameTaken)(e.bob.RegisterName(ctx, e.alice.name))
+}
+
+// away takes bob off and has alice write to him.
+func (e *evening) away(ctx context.Context) error {
+	e.bob.leave()
+	return e.alice.Send(ctx, e.conversation, "for when you are back")
+}
+
+// back brings bob home, where the message must come to him.
+func (e *evening) back(ctx context.Context) (err error) {
+	if err := e.bob.arrive(ctx); err != nil {
+		return err
+	}
+	if e.bob.Account, err = e.bob.daemon.Account(ctx); err != nil {
+		return err
+	}
+	return e.bob.WaitMessage(ctx, 0, e.conversation, "for when you are back")
+}
+
+// noStrays fails the test if anything tried to leave the lab.
+func (e *evening) noStrays() {
+	strays, err := e.lab.Strays()
+	if err != nil {
+		e.t.Error(err)
+	}
+	for _, s := range strays {
+		e.t.Errorf("tried to leave: %v", s)
+	}
+}
+
+// wantResult makes an error of any result but want.
+func wantResult(want int) func(int, error) error {
+	return func(got int, err error) error {
+		if err == nil && got != want {
+			err = fmt.Errorf("result %d, want %d", got, want)
+		}
+		return err
+	}
+}

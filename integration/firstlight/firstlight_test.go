@@ -1,0 +1,53 @@
+//go:build linux
+
+package firstlight
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/jirani/jirani/integration/jamid"
+	"github.com/jirani/jirani/internal/natlab"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		os.Stderr.WriteString("firstlight: " + err.Error() + "\n")
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// world is one of the six small internets.
+type world struct {
+	topology natlab.Topology
+	// discovery: the accounts have no bootstrap node in their settings and find the server by LAN discovery.
+	discovery bool
+}
+
+func worlds() []world {
+	return []world{
+		{topology: natlab.TwoPublic("open")},
+		{topology: natlab.TwoHomes("cone", natlab.Home{NAT: natlab.EndpointIndependent})},
+		{topology: natlab.TwoHomes("symmetric", natlab.Home{NAT: natlab.Symmetric})},
+		{topology: natlab.TwoHomes("relay-only", natlab.Home{
+			NAT: natlab.AddressAndPortDependent, OnlyTo: []netip.Addr{natlab.ServerAddr}})},
+		{topology: natlab.OneLAN("lan-discovery"), discovery: true},
+		{topology: natlab.OneLAN("lan-offline")},
+	}
+}
+
+// TestFirstLight is the suite: every step in every world.
+func TestFirstLight(t *testing.T) {
+	natlab.Require(t, jamid.Program, "dbus-daemon")
+	for _, w := range worlds() {
+		t.Run(w.topology.Name, func(t *testing.T) {
+			t.Parallel()
+			newEvening(t, w).run()
+		})
+	}
+}

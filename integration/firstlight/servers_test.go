@@ -1,0 +1,195 @@
+//go:build linux
+
+package firstlight
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jirani/jirani/integration/jamid"
+	"github.com/jirani/jirani/internal/natlab"
+)
+
+var serversFlag = flag.String("servers", "upstream", "whose servers: upstream")
+
+// Ports of the servers, on the machine "server".
+const (
+	dhtPort   = 4222
+	namesPort = 8081
+	turnPort  = 3478
+)
+
+// relayUser is the user, password and realm that Jami's clients carry by default.
+const relayUser = "ring"
+
+// startPatience bounds a server's start.
+const startPatience = 20 * time.Second
+
+// program is a server to run.
+type program struct {
+	name string
+	path string
+	args []string
+	// ready is asked until it says nil.
+	ready func(context.Context) error
+}
+
+// servers are the programs on one machine.
+type servers struct {
+	t        *testing.T
+	lab      *natlab.Lab
+	machine  *natlab.Machine
+	programs []program
+	inside   *nameStub // the baseline's name server, nil otherwise
+	running  []*exec.Cmd
+}
+
+// newServers prepares the servers that the flag names; start runs them.
+func newServers(t *testing.T, lab *natlab.Lab, lan bool) *servers {
+	t.Helper()
+	s := &servers{t: t, lab: lab, machine: lab.Host("server")}
+	switch *serversFlag {
+	case "upstream":
+		s.upstream(lan)
+	default:
+		t.Fatalf("-servers=%s: unknown", *serversFlag)
+	}
+	t.Cleanup(s.kill)
+	return s
+}
+
+// upstream are Debian's programs.
+func (s *servers) upstream(lan bool) {
+	ip := s.machine.Addr.String()
+	dht := []string{"-s", "-p", fmt.Sprint(dhtPort)}
+	if lan {
+		dht = append(dht, "--peer-discovery")
+	}
+	s.programs = []program{
+		{"dhtnode", "/usr/bin/dhtnode", dht, s.udpTaken(dhtPort)},
+		{"turnserver", "/usr/bin/turnserver", []string{"-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file=stdout",
+			"--lt-cred-mech", "--user=" + relayUser + ":" + relayUser, "--realm=" + relayUser,
+			"--listening-ip=" + ip, "--relay-ip=" + ip, fmt.Sprintf("--listening-port=%d", turnPort),
+			"--userdb=" + filepath.Join(s.dir("turnserver"), "db"), "--pidfile=" + filepath.Join(s.dir("turnserver"), "pid"),
+		}, s.tcpOpen(turnPort)},
+	}
+	s.inside = newNameStub()
+}
+
+// dir is a place for a program's files, which outlives the program.
+func (s *servers) dir(name string) string {
+	dir := filepath.Join(s.lab.Dir, "server", name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	return dir
+}
+
+// start runs every server and waits until all answer.
+func (s *servers) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for _, p := range s.programs {
+		if err := s.run(p); err != nil {
+			return fmt.Errorf("start %s: %w", p.name, err)
+		}
+	}
+	for _, p := range s.programs {
+		if err := eventually(ctx, p.ready); err != nil {
+			return fmt.Errorf("%s does not answer: %w", p.name, err)
+		}
+	}
+	if s.inside == nil {
+		return nil
+	}
+	return s.inside.start(s.machine, netip.AddrPortFrom(s.machine.Addr, namesPort))
+}
+
+func (s *servers) run(p program) error {
+	log, err := s.lab.LogFile("server", p.name)
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the program keeps its own
+	cmd := exec.Command(p.path, p.args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir(p.name), log, log
+	if err := s.machine.Start(cmd); err != nil {
+		return err
+	}
+	s.running = append(s.running, cmd)
+	return nil
+}
+
+// kill ends every server as a power cut does: SIGKILL.
+func (s *servers) kill() {
+	for _, cmd := range s.running {
+		_ = cmd.Process.Kill() // already gone is as good
+		_ = cmd.Wait()
+	}
+	s.running = nil
+	if s.inside != nil {
+		s.inside.stop()
+	}
+}
+
+// settings are what both accounts are given.
+func (s *servers) settings(name string, lan bool) jamid.Settings {
+	at := func(port int) string { return netip.AddrPortFrom(s.machine.Addr, uint16(port)).String() }
+	settings := jamid.Settings{
+		DisplayName: name,
+		Bootstrap:   at(dhtPort),
+		NameServer:  "http://" + at(namesPort),
+		TURN:        jamid.TURN{Server: at(turnPort), User: relayUser, Password: relayUser, Realm: relayUser},
+	}
+	if lan {
+		settings.Bootstrap, settings.Discovery = "", true
+	}
+	return settings
+}
+
+// tcpOpen tells when a port of the server takes connections.
+func (s *servers) tcpOpen(port int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		conn, err := s.machine.DialContext(ctx, "tcp", netip.AddrPortFrom(s.machine.Addr, uint16(port)).String())
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+}
+
+// udpTaken tells when somebody listens on a UDP port of the server: then it cannot be had.
+func (s *servers) udpTaken(port int) func(context.Context) error {
+	return func(context.Context) error {
+		conn, err := s.machine.ListenPacket(netip.AddrPortFrom(s.machine.Addr, uint16(port)))
+		if err != nil {
+			return nil
+		}
+		conn.Close()
+		return fmt.Errorf("nobody on UDP port %d", port)
+	}
+}
+
+// eventually asks until the answer is nil or ctx ends, and returns the last answer.
+func eventually(ctx context.Context, ask func(context.Context) error) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}

@@ -1,0 +1,110 @@
+//go:build linux
+
+package jamid
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Invite makes the account uri a contact and sends it a contact request. It returns the conversation that was begun.
+func (a *Account) Invite(ctx context.Context, uri string) (conversation string, err error) {
+	if err := a.d.configure(ctx, "addContact", nil, a.ID, uri); err != nil {
+		return "", err
+	}
+	err = a.d.until(ctx, "conversation with the new contact", func() (bool, error) {
+		details := map[string]string{}
+		err := a.d.configure(ctx, "getContactDetails", []any{&details}, a.ID, uri)
+		conversation = details["conversationId"]
+		return conversation != "", err
+	})
+	if err != nil {
+		return "", err
+	}
+	return conversation, a.d.configure(ctx, "sendTrustRequest", nil, a.ID, uri, []byte("BEGIN:VCARD\r\nVERSION:2.1\r\nEND:VCARD\r\n"))
+}
+
+// WaitRequest waits for a contact request from uri, which may have come already.
+func (a *Account) WaitRequest(ctx context.Context, uri string) error {
+	return a.d.until(ctx, "contact request", func() (bool, error) {
+		var requests []map[string]string
+		err := a.d.configure(ctx, "getTrustRequests", []any{&requests}, a.ID)
+		return slices.ContainsFunc(requests, func(r map[string]string) bool { return r["from"] == uri }), err
+	})
+}
+
+// Accept accepts the contact request from uri and waits until the conversation was cloned.
+func (a *Account) Accept(ctx context.Context, uri, conversation string) error {
+	mark := a.d.Signals.Mark()
+	ok := false
+	if err := a.d.configure(ctx, "acceptTrustRequest", []any{&ok}, a.ID, uri); err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("jamid: acceptTrustRequest on %s refused", a.d.Name)
+	}
+	_, err := a.d.Signals.Wait(ctx, mark, "conversationReady", func(s Signal) bool {
+		return s.Text(0) == a.ID && s.Text(1) == conversation
+	})
+	return err
+}
+
+// WaitJoined waits until uri is seen to have joined the conversation. mark is of before it could.
+func (a *Account) WaitJoined(ctx context.Context, mark Mark, conversation, uri string) error {
+	const joined = 1 // of conversationMemberEvent
+	_, err := a.d.Signals.Wait(ctx, mark, "conversationMemberEvent", func(s Signal) bool {
+		return s.Text(0) == a.ID && s.Text(1) == conversation && s.Text(2) == uri && s.Int(3) == joined
+	})
+	return err
+}
+
+// Send puts a text message into the conversation.
+func (a *Account) Send(ctx context.Context, conversation, body string) error {
+	return a.d.configure(ctx, "sendMessage", nil, a.ID, conversation, body, "", int32(0))
+}
+
+// WaitMessage waits for a message with that body after mark.
+func (a *Account) WaitMessage(ctx context.Context, mark Mark, conversation, body string) error {
+	_, err := a.d.Signals.Wait(ctx, mark, "messageReceived", func(s Signal) bool {
+		return s.Text(0) == a.ID && s.Text(1) == conversation && s.Map(2)["body"] == body
+	})
+	return err
+}
+
+// SendFile offers the file at path to the conversation under the name shown.
+func (a *Account) SendFile(ctx context.Context, conversation, path, name string) error {
+	return a.d.configure(ctx, "sendFile", nil, a.ID, conversation, path, name, "")
+}
+
+// Codes of dataTransferEvent.
+const (
+	transferFinished = 6
+	transferFailed   = 7 // and every code above
+)
+
+// ReceiveFile waits for a file offered after mark under name, fetches it to path, and waits until it is there.
+func (a *Account) ReceiveFile(ctx context.Context, mark Mark, conversation, name, path string) error {
+	offer, err := a.d.Signals.Wait(ctx, mark, "messageReceived", func(s Signal) bool {
+		m := s.Map(2)
+		return s.Text(0) == a.ID && s.Text(1) == conversation && m["type"] == "application/data-transfer+json" && m["displayName"] == name
+	})
+	if err != nil {
+		return err
+	}
+	m := offer.Map(2)
+	ok := false
+	if err := a.d.configure(ctx, "downloadFile", []any{&ok}, a.ID, conversation, m["id"], m["fileId"], path); err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("jamid: downloadFile on %s refused", a.d.Name)
+	}
+	end, err := a.d.Signals.Wait(ctx, mark, "dataTransferEvent", func(s Signal) bool {
+		return s.Text(0) == a.ID && s.Text(3) == m["fileId"] && s.Int(4) >= transferFinished
+	})
+	if err == nil && end.Int(4) >= transferFailed {
+		err = fmt.Errorf("jamid: transfer of %s to %s ended with code %d", name, a.d.Name, end.Int(4))
+	}
+	return err
+}
