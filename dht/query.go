@@ -156,15 +156,25 @@ func (f *FieldValue) append(dst []byte) []byte {
 // ParseQuery reads a query. Both "s" and "w" are required, unknown fields and
 // a condition on FieldSeq are errors: upstream drops such messages (§3.9).
 func ParseQuery(b []byte) (Query, error) {
-	r := msgpack.NewReader(b)
 	var q Query
+	if err := q.Parse(b); err != nil {
+		return Query{}, err
+	}
+	return q, nil
+}
+
+// Parse is ParseQuery into q, reusing the room of its slices. After an error q
+// is of no use but to be parsed into again.
+func (q *Query) Parse(b []byte) error {
+	r := msgpack.NewReader(b)
+	q.Reset()
 	var hasS, hasW bool
 	for n := r.MapLen(); n > 0; n-- {
 		switch string(key(&r)) {
 		case "s":
-			q.Select, hasS = parseSelect(&r), true
+			q.Select, hasS = parseSelect(&r, q.Select[:0]), true
 		case "w":
-			q.Where, hasW = parseWhere(&r), true
+			q.Where, hasW = parseWhere(&r, q.Where[:0]), true
 		default:
 			r.Skip()
 		}
@@ -173,18 +183,25 @@ func ParseQuery(b []byte) (Query, error) {
 		r.Fail("s or w missing")
 	}
 	if err := r.Err(); err != nil {
-		return Query{}, wrapQuery(err)
+		return wrapQuery(err)
 	}
-	return q, nil
+	return nil
 }
 
-func parseSelect(r *msgpack.Reader) []Field {
+// Reset makes q ask for everything and keeps the room of its slices.
+func (q *Query) Reset() { q.Select, q.Where = q.Select[:0], q.Where[:0] }
+
+// Clone copies q, for queries that outlive the packet they came in.
+func (q Query) Clone() Query {
+	return Query{Select: slices.Clone(q.Select), Where: slices.Clone(q.Where)}
+}
+
+func parseSelect(r *msgpack.Reader, fields []Field) []Field {
 	n := r.ArrayLen()
 	if n > maxSelect {
 		r.Fail("too many fields selected")
-		return nil
+		return fields
 	}
-	var fields []Field
 	for ; n > 0; n-- {
 		fields = append(fields, parseField(r))
 	}
@@ -199,13 +216,12 @@ func parseField(r *msgpack.Reader) Field {
 	return f
 }
 
-func parseWhere(r *msgpack.Reader) []FieldValue {
+func parseWhere(r *msgpack.Reader, where []FieldValue) []FieldValue {
 	n := r.ArrayLen()
 	if n > maxWhere {
 		r.Fail("too many conditions")
-		return nil
+		return where
 	}
-	var where []FieldValue
 	for ; n > 0 && r.Err() == nil; n-- {
 		where = append(where, parseFieldValue(r))
 	}

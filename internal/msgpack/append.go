@@ -52,17 +52,25 @@ func AppendInt(dst []byte, v int64) []byte {
 
 // AppendStr appends s as str: fixstr, d9, da or db.
 func AppendStr(dst []byte, s string) []byte {
-	switch n := len(s); {
+	return append(AppendStrHeader(dst, len(s)), s...)
+}
+
+// AppendStrBytes is AppendStr for bytes.
+func AppendStrBytes(dst, s []byte) []byte {
+	return append(AppendStrHeader(dst, len(s)), s...)
+}
+
+// AppendStrHeader appends the header of a str of n bytes.
+func AppendStrHeader(dst []byte, n int) []byte {
+	switch {
 	case n < 32:
-		dst = append(dst, 0xa0|byte(n))
+		return append(dst, 0xa0|byte(n))
 	case n <= math.MaxUint8:
-		dst = append(dst, 0xd9, byte(n))
+		return append(dst, 0xd9, byte(n))
 	case n <= math.MaxUint16:
-		dst = binary.BigEndian.AppendUint16(append(dst, 0xda), uint16(n))
-	default:
-		dst = binary.BigEndian.AppendUint32(append(dst, 0xdb), uint32(n))
+		return binary.BigEndian.AppendUint16(append(dst, 0xda), uint16(n))
 	}
-	return append(dst, s...)
+	return binary.BigEndian.AppendUint32(append(dst, 0xdb), uint32(n))
 }
 
 // AppendBinHeader appends the header of a bin of n bytes: c4, c5 or c6.
