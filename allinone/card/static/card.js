@@ -3,9 +3,13 @@
 
 const refreshEvery = 5000; // milliseconds
 
-// copy works over plain HTTP too, where navigator.clipboard does not exist.
+// copy works over plain HTTP too, where navigator.clipboard does not exist, and where the browser refuses it.
 async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch {
+    // the old way below
+  }
   const area = document.createElement('textarea');
   area.value = text;
   document.body.append(area);
