@@ -25,7 +25,14 @@ func Hint(err error, format string, args ...any) error {
 }
 
 // report writes err for the person who started the program: one line per problem, with the file's line where there is one, then a hint.
+// Joined errors are reported one by one.
 func report(w io.Writer, program, path string, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			report(w, program, path, e)
+		}
+		return
+	}
 	if problems, ok := errors.AsType[*config.Problems](err); ok {
 		for _, p := range problems.All() {
 			where := ""

@@ -167,7 +167,9 @@ func TestGroupEndsTogether(t *testing.T) {
 func TestHint(t *testing.T) {
 	var b strings.Builder
 	report(&b, "jirani-toy", "", Hint(errors.New("no key"), "run %s", "init"))
-	if want := "jirani-toy: error: no key\njirani-toy: hint: run init\n"; b.String() != want {
+	report(&b, "jirani-toy", "", errors.Join(errors.New("one"), errors.New("two")))
+	want := "jirani-toy: error: no key\njirani-toy: hint: run init\njirani-toy: error: one\njirani-toy: error: two\n"
+	if b.String() != want {
 		t.Errorf("report = %q, want %q", b.String(), want)
 	}
 }
