@@ -107,7 +107,8 @@ type Tombstone struct {
 
 // Key hands the log over to a new signing key. Old and New are Ed25519
 // signatures over RotationMessage; from the checkpoint that covers this entry
-// on, the new key signs.
+// on, the new key signs. Entry 0 of every log is a Key: its first, signed by
+// itself.
 //
 //	u8 4, u64 ms, u16 n, vkey[n], old[64], new[64]
 type Key struct {

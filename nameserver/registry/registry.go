@@ -79,10 +79,15 @@ type Options struct {
 	// Published is the path of the file where the last published checkpoint
 	// is kept, apart from the store; it is a guard too. Empty: none.
 	Published string
+	// Witnessed says that cosignatures are to be looked up in the store and
+	// added to checkpoints.
+	Witnessed bool
 	// MaxBatch bounds registrations per commit; default 1024.
 	MaxBatch int
 	// Queue bounds registrations waiting; default 8192. Beyond it: ErrBusy.
 	Queue int
+	// Verifiers bounds RSA verifications at a time; default GOMAXPROCS.
+	Verifiers int
 	// CacheBytes bounds the memory for records and tiles; default 64 MiB.
 	CacheBytes int64
 	// Poll is how often the state row is read for other replicas' progress;
