@@ -39,7 +39,7 @@ func (c *Cache) Find(id dht.InfoHash) *Node { return c.nodes[id] }
 func (c *Cache) Get(id dht.InfoHash, addr netip.AddrPort, client bool, now time.Time) *Node {
 	if n := c.nodes[id]; n != nil {
 		if n.Addr != addr && !n.Good(now) && n.Pending == 0 {
-			n.Addr = addr
+			n.Addr, n.Proved = addr, time.Time{}
 		}
 		return n
 	}

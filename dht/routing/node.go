@@ -24,6 +24,7 @@ type Node struct {
 
 	LastHeard time.Time // any packet from it; zero means never
 	LastReply time.Time // an answer to one of our requests; zero means never
+	Proved    time.Time // showed that it receives at Addr: answered us, or used a token of ours
 	Expired   bool      // stopped answering, or unreachable
 	Pending   int       // our requests to it that are in flight; kept by the engine
 
@@ -57,7 +58,7 @@ func (n *Node) Heard(now time.Time) {
 // Replied records an answer to a request of ours.
 func (n *Node) Replied(now time.Time) {
 	n.Heard(now)
-	n.LastReply, n.authErrors = now, 0
+	n.LastReply, n.Proved, n.authErrors = now, now, 0
 }
 
 // Expire marks a node that left its requests unanswered or cannot be reached.

@@ -5,7 +5,7 @@
 //
 // # Form
 //
-// Values are kept as the bytes they are sent as, one string each, so that answering a get copies and does not encode.
+// Values are kept as the bytes they are sent as, one slice each, so that answering a get copies and does not encode.
 // What a store needs to decide (id, type, times, source) stands beside it.
 //
 // # Quotas (§12.2, §12.5)

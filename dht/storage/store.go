@@ -78,18 +78,19 @@ type place struct {
 }
 
 type item struct {
-	raw     string
+	raw     []byte
 	id      dht.ValueID
-	created int64 // nanoseconds since base
-	ends    int64
+	ends    int64 // nanoseconds since base
 	queued  int64 // the end under which it stands in its source's heap
 	src     *source
+	created int32 // seconds since base
 	typ     dht.ValueTypeID
 }
 
-// Value describes one stored value. Raw is its serialised form (§5.1).
+// Value describes one stored value. Raw is its serialised form (§5.1), which the store keeps:
+// nobody may change it.
 type Value struct {
-	Raw     string
+	Raw     []byte
 	ID      dht.ValueID
 	Type    dht.ValueTypeID
 	Created time.Time
@@ -167,7 +168,7 @@ func (p *place) find(id dht.ValueID) int {
 }
 
 func (s *Store) view(it *item) Value {
-	v := Value{Raw: it.raw, ID: it.id, Type: it.typ, Created: s.base.Add(time.Duration(it.created)), Source: it.src.addr}
+	v := Value{Raw: it.raw, ID: it.id, Type: it.typ, Created: s.base.Add(time.Duration(it.created) * time.Second), Source: it.src.addr}
 	if it.ends != math.MaxInt64 {
 		v.Ends = s.base.Add(time.Duration(it.ends))
 	}
@@ -175,6 +176,12 @@ func (s *Store) view(it *item) Value {
 }
 
 func (s *Store) stamp(t time.Time) int64 { return int64(t.Sub(s.base)) }
+
+// seconds is the coarse stamp of creation times, rounded down.
+func (s *Store) seconds(t time.Time) int32 {
+	sec := math.Floor(t.Sub(s.base).Seconds())
+	return int32(max(min(sec, math.MaxInt32), math.MinInt32))
+}
 
 func (s *Store) end(from time.Time, lifetime time.Duration) int64 {
 	at := s.stamp(from)
@@ -220,7 +227,7 @@ func (s *Store) Set(key dht.InfoHash, v Value, lifetime time.Duration, now time.
 	it := &p.values[i]
 	old := it.src
 	it.raw, it.typ, it.src = v.Raw, v.Type, s.source(src)
-	it.created, it.ends = s.stamp(v.Created), s.end(v.Created, lifetime)
+	it.created, it.ends = s.seconds(v.Created), s.end(v.Created, lifetime)
 	it.queued = it.ends
 	it.src.queue(deadline{it.ends, v.ID, key})
 	s.charge(it.src, size, 1)
@@ -242,7 +249,7 @@ func (s *Store) Refresh(key dht.InfoHash, id dht.ValueID, lifetime time.Duration
 		return false
 	}
 	it := &p.values[i]
-	it.created, it.ends = s.stamp(now), max(it.ends, s.end(now, lifetime))
+	it.created, it.ends = s.seconds(now), max(it.ends, s.end(now, lifetime))
 	return true
 }
 

@@ -19,7 +19,7 @@ var (
 const life = 10 * time.Minute
 
 func value(id dht.ValueID, src netip.Addr, size int) Value {
-	return Value{Raw: strings.Repeat("x", size), ID: id, Created: t0, Source: src}
+	return Value{Raw: []byte(strings.Repeat("x", size)), ID: id, Created: t0, Source: src}
 }
 
 func mustSet(t *testing.T, s *Store, k dht.InfoHash, v Value, now time.Time) []Gone {
