@@ -1,13 +1,12 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
+	"github.com/jirani/jirani/internal/durable"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/store"
 )
@@ -98,17 +97,5 @@ func (f PublishedFile) LastCheckpoint(context.Context) ([]byte, error) {
 
 // write replaces the file as a whole; a crash leaves the old or the new.
 func (f PublishedFile) write(signed []byte) error {
-	if old, err := os.ReadFile(string(f)); err == nil && bytes.Equal(old, signed) {
-		return nil
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(string(f)), ".published-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(signed)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), string(f))
+	return durable.WriteFile(string(f), signed, 0o644)
 }
