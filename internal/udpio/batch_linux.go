@@ -16,29 +16,43 @@ type mmsghdr struct {
 	n   uint32
 }
 
-// scratch is what a system call for up to MaxBatch datagrams needs: headers with one vector, one address and one
-// control buffer each. Its inner pointers are set once; it is lent from a pool for the length of a system call only, so
-// that thousands of idle sockets hold none.
+// scratch is what a system call for up to MaxBatch datagrams needs: headers with one address and one control buffer
+// each, and a vector per datagram. It is lent from a pool for the length of a system call only, so that thousands of
+// idle sockets hold none.
 type scratch struct {
 	hdrs  [MaxBatch]mmsghdr
 	iovs  [MaxBatch]unix.Iovec
 	names [MaxBatch]unix.RawSockaddrInet6
 	ctl   [MaxBatch][controlSize]byte
+	count [MaxBatch]int // messages behind each header, when written
 }
 
-var scratches = sync.Pool{New: func() any {
-	s := new(scratch)
-	for i := range s.hdrs {
-		h := &s.hdrs[i].hdr
-		h.Iov = &s.iovs[i]
-		h.SetIovlen(1)
-	}
-	return s
-}}
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
+// setBuf makes b the vector at place i.
 func (s *scratch) setBuf(i int, b []byte) {
 	s.iovs[i].Base = unsafe.SliceData(b)
 	s.iovs[i].SetLen(len(b))
+}
+
+// setHeader gives the header at place i its address, and n vectors from place first on.
+func (s *scratch) setHeader(i, first, n int) *unix.Msghdr {
+	h := &s.hdrs[i].hdr
+	h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
+	h.Namelen = unix.SizeofSockaddrInet6
+	h.Iov = &s.iovs[first]
+	h.SetIovlen(n)
+	h.Control = nil
+	h.SetControllen(0)
+	h.Flags = 0
+	return h
+}
+
+// setControl gives the header at place i n bytes of its control buffer.
+func (s *scratch) setControl(i, n int) {
+	h := &s.hdrs[i].hdr
+	h.Control = &s.ctl[i][0]
+	h.SetControllen(n)
 }
 
 // readState belongs to the holder of Conn.readMu. f is made once, since a closure per call would be an allocation.
@@ -102,20 +116,13 @@ func (c *Conn) recv(fd uintptr, ms []Message) (int, syscall.Errno) {
 	defer scratches.Put(s)
 	wantControl := c.features.PacketInfo || c.features.GRO
 	for i := range ms {
-		h := &s.hdrs[i].hdr
 		s.setBuf(i, ms[i].Buf)
-		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
-		h.Namelen = unix.SizeofSockaddrInet6
-		h.Flags = 0
-		if h.Control = nil; wantControl {
-			h.Control = &s.ctl[i][0]
-		}
-		h.SetControllen(0)
+		s.setHeader(i, i, 1)
 		if wantControl {
-			h.SetControllen(controlSize)
+			s.setControl(i, controlSize)
 		}
 	}
-	n, errno := mmsg(unix.SYS_RECVMMSG, fd, s, 0, len(ms))
+	n, errno := mmsg(unix.SYS_RECVMMSG, fd, s, len(ms))
 	if errno != 0 {
 		return 0, errno
 	}
@@ -143,10 +150,10 @@ func (c *Conn) received(s *scratch, i int, m *Message, wantControl bool) {
 	}
 }
 
-// mmsg calls recvmmsg or sendmmsg for hdrs[from:to], again when a signal came between.
-func mmsg(trap, fd uintptr, s *scratch, from, to int) (int, syscall.Errno) {
+// mmsg calls recvmmsg or sendmmsg for the first headers, again when a signal came between.
+func mmsg(trap, fd uintptr, s *scratch, headers int) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&s.hdrs[from])), uintptr(to-from),
+		n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&s.hdrs[0])), uintptr(headers),
 			unix.MSG_DONTWAIT, 0, 0)
 		if errno == unix.EINTR {
 			continue

@@ -25,7 +25,9 @@
 // but the last, which may be shorter. [Message.Segments] walks them. A reader of such a socket SHOULD give buffers of
 // [MaxDatagram] bytes. In the other direction a Message with SegmentSize > 0 is cut by the kernel into datagrams of that
 // size, up to [MaxSegments] of them and 65,507 bytes in all; where the kernel or the device cannot, WriteBatch cuts it
-// itself.
+// itself. WriteBatch also joins neighbours of the slice by itself when they go the same way and have the same size, the
+// last of such a train maybe less: answers to one busy client and the pieces of a large value cost one walk through the
+// network stack together. What arrives is the same.
 //
 // # Several sockets on one port
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +76,65 @@ func TestSegmentedWriteArrivesAsDatagrams(t *testing.T) {
 				t.Fatalf("got  %v\nwant %v", got, want)
 			}
 		})
+	}
+}
+
+// sizes of a batch, with the destination each goes to: a to one, b to another.
+func TestJoinedWritesArriveApart(t *testing.T) {
+	t.Parallel()
+	from := listen(t, loopback4, Config{})
+	to := map[byte]*Conn{'a': listen(t, loopback4, Config{}), 'b': listen(t, loopback4, Config{})}
+	var ms []Message
+	want := map[byte][]int{}
+	for _, part := range []struct {
+		to    byte
+		sizes []int
+	}{{'a', []int{100, 100, 100, 40, 40}}, {'b', []int{40, 40}}, {'a', []int{0, 100, 0, 2000, 2000, 1400, 1400}},
+		{'b', slices.Repeat([]int{1300}, 60)}, {'a', slices.Repeat([]int{1}, 100)}} {
+		for _, n := range part.sizes {
+			ms = append(ms, Message{Buf: bytes.Repeat([]byte{byte(len(ms))}, n), N: n, Addr: to[part.to].LocalAddr()})
+			want[part.to] = append(want[part.to], n)
+		}
+	}
+	if n, err := from.WriteBatch(ms); n != len(ms) || err != nil {
+		t.Fatalf("WriteBatch = %d of %d, %v", n, len(ms), err)
+	}
+	for name, c := range to {
+		var got []int
+		for _, m := range readN(t, c, len(want[name]), 4096) {
+			got = append(got, m.N)
+		}
+		if !slices.Equal(got, want[name]) {
+			t.Errorf("%c received %v, want %v", name, got, want[name])
+		}
+	}
+}
+
+func TestRefusedTrainGoesAlone(t *testing.T) {
+	t.Parallel()
+	a, b := listen(t, loopback4, Config{}), listen(t, loopback4, Config{})
+	refusals := 0
+	plain := a.write.f
+	a.write.f = func(fd uintptr) bool { // as if the first train had met a small MTU
+		if refusals++; refusals == 1 {
+			a.write.alone = 5
+		}
+		return plain(fd)
+	}
+	ms := make([]Message, 8)
+	for i := range ms {
+		ms[i] = Message{Buf: []byte{byte(i), 0}, N: 2, Addr: b.LocalAddr()}
+	}
+	if n, err := a.WriteBatch(ms); n != 8 || err != nil {
+		t.Fatalf("WriteBatch = %d, %v", n, err)
+	}
+	for i, m := range readN(t, b, 8, 8) {
+		if m.Buf[0] != byte(i) {
+			t.Fatalf("place %d holds %d", i, m.Buf[0])
+		}
+	}
+	if !refusedSegments(unix.EINVAL) || refusedSegments(unix.ENETUNREACH) {
+		t.Fatal("refusedSegments")
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +15,7 @@ type writeState struct {
 	ms    []Message
 	n     int // messages of ms that left
 	errno syscall.Errno
+	alone int       // messages at the front that may not be joined: the kernel refused them so
 	noGSO bool      // the kernel or the device refused UDP_SEGMENT
 	one   []Message // room to cut a Message into segments
 }
@@ -23,14 +23,26 @@ type writeState struct {
 func (w *writeState) init(c *Conn) {
 	w.f = func(fd uintptr) bool {
 		for w.n < len(w.ms) {
-			n, errno := c.send(fd, w.ms[w.n:])
+			n, joined, errno := c.send(fd, w.ms[w.n:])
 			w.n += n
-			if w.errno = errno; errno != 0 {
+			w.alone = max(w.alone-n, 0)
+			switch w.errno = errno; {
+			case errno == 0:
+			case joined > 1 && refusedSegments(errno):
+				w.alone = joined
+				w.noGSO = w.noGSO || errno == unix.EIO
+			default:
 				return errno != unix.EAGAIN
 			}
 		}
 		return true
 	}
+}
+
+// refusedSegments reports whether errno may mean that the datagrams would go alone: the device cannot checksum (udp(7)),
+// or a segment exceeds the path's MTU.
+func refusedSegments(errno syscall.Errno) bool {
+	return errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE
 }
 
 func (c *Conn) writeBatch(ms []Message) (int, error) {
@@ -71,8 +83,7 @@ func (c *Conn) writeSome(ms []Message) (int, error) {
 		}
 	}
 	n, errno, err := c.writeRaw(ms)
-	if (errno == unix.EIO || errno == unix.EINVAL) && segmented(&ms[n]) {
-		// The device cannot checksum, or cannot segment (udp(7)): cut from now on.
+	if err == nil && refusedSegments(errno) && segmented(&ms[n]) {
 		c.write.noGSO = c.write.noGSO || errno == unix.EIO
 		if _, err := c.writeCut(&ms[n]); err != nil {
 			return n, err
@@ -87,7 +98,7 @@ func (c *Conn) writeSome(ms []Message) (int, error) {
 
 func (c *Conn) writeRaw(ms []Message) (int, syscall.Errno, error) {
 	w := &c.write
-	w.ms, w.n, w.errno = ms, 0, 0
+	w.ms, w.n, w.alone, w.errno = ms, 0, 0, 0
 	err := c.raw.Write(w.f)
 	w.ms = nil
 	if err != nil {
@@ -116,45 +127,87 @@ func (c *Conn) writeCut(m *Message) (int, error) {
 	return 1, nil
 }
 
-// send makes one sendmmsg call for the front of ms.
-func (c *Conn) send(fd uintptr, ms []Message) (int, syscall.Errno) {
+// send makes one sendmmsg call for the front of ms. It returns how many messages left and how many were joined in the one
+// that an error is about.
+func (c *Conn) send(fd uintptr, ms []Message) (n, joined int, errno syscall.Errno) {
 	ms = ms[:min(len(ms), MaxBatch)]
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
-	for i := range ms {
-		if errno := c.prepare(s, i, &ms[i]); errno != 0 {
+	headers := 0
+	for i := 0; i < len(ms); {
+		k := 1
+		if i >= c.write.alone && !c.write.noGSO {
+			k = run(ms[i:])
+		}
+		if !c.prepare(s, headers, i, ms[i:i+k]) {
 			if i == 0 {
-				return 0, errno
+				return 0, 1, unix.EAFNOSUPPORT
 			}
-			ms = ms[:i]
+			break
+		}
+		s.count[headers] = k
+		headers++
+		i += k
+	}
+	sent, errno := mmsg(unix.SYS_SENDMMSG, fd, s, headers)
+	for _, k := range s.count[:sent] {
+		n += k
+	}
+	return n, s.count[0], errno
+}
+
+// Bounds on datagrams joined by this package: no segment above what an Ethernet frame carries over IPv6, since the kernel
+// refuses those larger than the path's MTU, and no train above what one UDP length could say.
+const (
+	maxJoined = 1452
+	maxTrain  = 65000
+)
+
+// run returns how many messages at the front of ms can leave as one train: same way, same size, the last maybe shorter.
+func run(ms []Message) int {
+	first := &ms[0]
+	if first.N == 0 || first.N > maxJoined || first.SegmentSize > 0 {
+		return 1
+	}
+	total, n := first.N, 1
+	for n < min(len(ms), MaxSegments) {
+		m := &ms[n]
+		if m.N == 0 || m.N > first.N || m.SegmentSize > 0 || m.Addr != first.Addr || m.Local != first.Local ||
+			total+m.N > maxTrain {
+			break
+		}
+		total += m.N
+		n++
+		if m.N < first.N {
 			break
 		}
 	}
-	return mmsg(unix.SYS_SENDMMSG, fd, s, 0, len(ms))
+	return n
 }
 
-func (c *Conn) prepare(s *scratch, i int, m *Message) syscall.Errno {
-	h := &s.hdrs[i].hdr
-	s.setBuf(i, m.Buf[:m.N])
-	h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
-	h.Namelen = toSockaddr(&s.names[i], m.Addr, c.v6)
-	if h.Namelen == 0 {
-		return unix.EAFNOSUPPORT
+// prepare makes ms, the message at place i or a train from there on, the content of a header.
+func (c *Conn) prepare(s *scratch, header, i int, ms []Message) bool {
+	m := &ms[0]
+	for k := range ms {
+		s.setBuf(i+k, ms[k].Buf[:ms[k].N])
 	}
-	h.Flags = 0
+	h := s.setHeader(header, i, len(ms))
+	if h.Namelen = toSockaddr(&s.names[header], m.Addr, c.v6); h.Namelen == 0 {
+		return false
+	}
 	local := m.Local
 	if !c.features.PacketInfo || local.IsUnspecified() || local.IsMulticast() {
 		local = netip.Addr{}
 	}
 	segment := 0
-	if segmented(m) {
+	switch {
+	case len(ms) > 1:
+		segment = m.N
+	case segmented(m):
 		segment = m.SegmentSize
 	}
-	n := writeControl(&s.ctl[i], local, segment, c.v6)
-	h.Control = nil
-	if n > 0 {
-		h.Control = &s.ctl[i][0]
+	if n := writeControl(&s.ctl[header], local, segment, c.v6); n > 0 {
+		s.setControl(header, n)
 	}
-	h.SetControllen(n)
-	return 0
+	return true
 }
