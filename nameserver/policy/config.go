@@ -20,8 +20,9 @@ const (
 
 // Config is the policy section of the name server's configuration.
 type Config struct {
-	// Mode is who may register: open, invite, allow-list or closed. Default
-	// closed: a name is for ever, so that opening is a decision. A wrong value
+	// Mode is who may register: open, invite, allow-list or closed. Empty, the
+	// default, means open while the server listens on loopback only; one that
+	// others can reach must say it, since a name is for ever. A wrong value
 	// lets strangers take names, or keeps members out.
 	Mode Mode `yaml:"mode"`
 	// AllowList is the file of accounts that may register in mode allow-list:
@@ -60,10 +61,11 @@ type Config struct {
 	RateExempt []netip.Prefix `yaml:"rate_exempt"`
 }
 
-// Default returns the policy of a server nobody configured: closed, ASCII.
+// Default returns the policy of a server nobody configured: ASCII names, and
+// the mode for the server to choose.
 func Default() Config {
 	return Config{
-		Mode: ModeClosed, MinLength: 3, MaxLength: 32, Confusables: true,
+		MinLength: 3, MaxLength: 32, Confusables: true,
 		Reserved: []string{
 			"abuse", "admin", "administrator", "help", "hostmaster", "info", "jami",
 			"moderator", "noreply", "operator", "postmaster", "root", "security",

@@ -48,7 +48,7 @@ func New(cfg Config) (*Policy, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.reserved[p.Skeleton(key)] = true
+		p.reserved[p.likeness(key)] = true
 	}
 	if cfg.Mode == ModeAllowList {
 		if err := p.readAllowList(cfg.AllowList); err != nil {
@@ -58,13 +58,28 @@ func New(cfg Config) (*Policy, error) {
 	return p, nil
 }
 
-// Skeleton returns what the store keeps unique for key: its [Skeleton], or key
-// itself if lookalikes are allowed.
+// Skeleton returns what the store keeps unique besides key: its [Skeleton], or
+// nothing if lookalikes are allowed.
 func (p *Policy) Skeleton(key string) string {
+	if !p.confusables {
+		return ""
+	}
+	return Skeleton(key)
+}
+
+// likeness is what reserved names are compared by.
+func (p *Policy) likeness(key string) string {
 	if !p.confusables {
 		return key
 	}
 	return Skeleton(key)
+}
+
+// Rules is the text of the rules in force, whose hash the ledger records. It
+// tells nothing of the members of an allow-list or of reserved names.
+func (p *Policy) Rules() string {
+	return fmt.Sprintf("jirani name rules 1\nregistration %s\nunicode %t\nlength %d-%d\nconfusables %t\n",
+		p.Mode, p.Names.Unicode, p.Names.MinLength, p.Names.MaxLength, p.confusables)
 }
 
 // Allow decides whether addr may register the name with the given lookup key.
@@ -91,7 +106,7 @@ func (p *Policy) Allow(key string, addr nameproto.Address, invited bool) error {
 			return nil // the list may give away reserved names
 		}
 	}
-	if p.reserved[p.Skeleton(key)] {
+	if p.reserved[p.likeness(key)] {
 		return fmt.Errorf("%w: the name is reserved", ErrRefused)
 	}
 	return nil

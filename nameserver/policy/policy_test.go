@@ -92,7 +92,7 @@ func TestCheck(t *testing.T) {
 	if got := strings.Join(keys, " "); got != want {
 		t.Errorf("problems under %s, want %s", got, want)
 	}
-	Default().Check(func(key, format string, args ...any) {
+	config(ModeOpen).Check(func(key, format string, args ...any) {
 		t.Errorf("default: %s: %s", key, fmt.Sprintf(format, args...))
 	})
 	c := config(ModeAllowList)
@@ -109,8 +109,18 @@ func TestConfusablesOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.Skeleton("pau1"); got != "pau1" {
-		t.Errorf("Skeleton = %q, want the key itself", got)
+	if got := p.Skeleton("pau1"); got != "" {
+		t.Errorf("Skeleton = %q, want none", got)
+	}
+	if err := p.Allow("adrnin", alice, false); err != nil {
+		t.Errorf("a lookalike of a reserved name: %v", err)
+	}
+	if err := p.Allow("admin", alice, false); !errors.Is(err, ErrRefused) {
+		t.Errorf("a reserved name: %v", err)
+	}
+	want := "jirani name rules 1\nregistration open\nunicode false\nlength 3-32\nconfusables false\n"
+	if got := p.Rules(); got != want {
+		t.Errorf("Rules = %q, want %q", got, want)
 	}
 }
 

@@ -1,0 +1,149 @@
+package nameserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jirani/jirani/internal/durable"
+	"github.com/jirani/jirani/internal/service"
+	"github.com/jirani/jirani/nameserver/ledger"
+	"github.com/jirani/jirani/nameserver/registry"
+	"github.com/jirani/jirani/nameserver/store"
+	"github.com/jirani/jirani/nameserver/store/sqlite"
+)
+
+// The files of state_dir.
+const (
+	databaseFile  = "ledger.db"      // the embedded store
+	keyFile       = "log.key"        // signs checkpoints
+	publishedFile = "published.note" // last checkpoint that left this server; guards against rollback
+)
+
+// openBackend opens store and ledger, and makes them when cfg asks for that.
+func openBackend(ctx context.Context, cfg Config, deps Deps) (backend, error) {
+	st, err := OpenStore(ctx, cfg)
+	if err != nil {
+		return backend{}, err
+	}
+	b, err := openWriter(ctx, cfg, deps, st)
+	if err != nil {
+		return backend{}, errors.Join(err, st.Close())
+	}
+	return b, nil
+}
+
+func openWriter(ctx context.Context, cfg Config, deps Deps, st store.Store) (backend, error) {
+	if cfg.Ledger.Create || cfg.loopbackOnly() {
+		if err := createMissing(ctx, cfg, st, deps.Now()); err != nil {
+			return backend{}, err
+		}
+	}
+	key, err := ReadKey(cfg)
+	if err != nil {
+		return backend{}, err
+	}
+	reg, err := registry.Open(ctx, registry.Options{
+		Store: st, Key: key, Published: filepath.Join(cfg.StateDir, publishedFile), Verifiers: cfg.Limits.Verify,
+		Log: deps.Log, Now: deps.Now,
+	})
+	if errors.Is(err, store.ErrNoLedger) {
+		return backend{}, service.Hint(err, "run: jirani-nameserver ledger init")
+	}
+	if err != nil {
+		return backend{}, err
+	}
+	return backend{
+		reader: reg, writer: reg, reservations: st,
+		members: service.Group{{Name: "ledger", Runner: reg}},
+		close:   st.Close,
+	}, nil
+}
+
+// OpenStore opens the store that cfg names, without a ledger if it has none.
+// The caller closes it.
+func OpenStore(ctx context.Context, cfg Config) (store.Store, error) {
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("nameserver: state_dir: %w", err)
+	}
+	switch cfg.Store.Engine {
+	case EngineSQLite:
+		return sqlite.Open(ctx, filepath.Join(cfg.StateDir, databaseFile), sqlite.Options{})
+	default:
+		return nil, fmt.Errorf("nameserver: no engine %q", cfg.Store.Engine)
+	}
+}
+
+// KeyPath is where the key that signs checkpoints is kept.
+func (c Config) KeyPath() string {
+	if c.Ledger.KeyFile != "" {
+		return string(c.Ledger.KeyFile)
+	}
+	return filepath.Join(c.StateDir, keyFile)
+}
+
+// ReadKey reads the key that signs checkpoints.
+func ReadKey(cfg Config) (ledger.SigningKey, error) {
+	b, err := os.ReadFile(cfg.KeyPath())
+	if errors.Is(err, os.ErrNotExist) {
+		return ledger.SigningKey{}, service.Hint(fmt.Errorf("nameserver: no key for the ledger: %w", err), "run: jirani-nameserver ledger init")
+	}
+	if err != nil {
+		return ledger.SigningKey{}, fmt.Errorf("nameserver: %w", err)
+	}
+	key, err := ledger.ParseSigningKey(string(b))
+	if err != nil {
+		return key, fmt.Errorf("nameserver: %s: %w", cfg.KeyPath(), err)
+	}
+	return key, nil
+}
+
+// Init makes the ledger's key, unless there is one, and an empty ledger. It
+// fails with store.ErrExists if there is a ledger.
+func Init(ctx context.Context, cfg Config, now time.Time) error {
+	st, err := OpenStore(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if _, err := st.State(ctx); !errors.Is(err, store.ErrNoLedger) {
+		if err == nil {
+			err = store.ErrExists
+		}
+		return err
+	}
+	return create(ctx, cfg, st, now)
+}
+
+// create makes what Init makes.
+func create(ctx context.Context, cfg Config, st store.Store, now time.Time) error {
+	if _, err := os.Stat(cfg.KeyPath()); errors.Is(err, os.ErrNotExist) {
+		key, err := ledger.GenerateSigningKey(cfg.Ledger.Origin)
+		if err != nil {
+			return err
+		}
+		if err := durable.WriteFile(cfg.KeyPath(), []byte(key.Encode()+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	key, err := ReadKey(cfg)
+	if err != nil {
+		return err
+	}
+	return registry.Create(ctx, st, key, now)
+}
+
+// createMissing makes key and ledger if neither is there. A key without its
+// ledger is the trace of a lost store, and never the start of a new one.
+func createMissing(ctx context.Context, cfg Config, st store.Store, now time.Time) error {
+	if _, err := os.Stat(cfg.KeyPath()); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if _, err := st.State(ctx); !errors.Is(err, store.ErrNoLedger) {
+		return nil
+	}
+	return create(ctx, cfg, st, now)
+}
