@@ -1,0 +1,113 @@
+package dhttest
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jirani/jirani/dht/dhtnode"
+)
+
+// Node is a running node of a Cluster.
+type Node struct {
+	*dhtnode.Node
+	Addr   netip.AddrPort
+	conn   *Conn
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// Stop ends the node and waits for it. Nobody is told.
+func (n *Node) Stop() {
+	n.cancel()
+	n.done.Wait()
+	n.conn.Close()
+}
+
+// Cluster is a set of nodes on one Net.
+type Cluster struct {
+	Net   *Net
+	Nodes []*Node
+	next  int
+	tb    testing.TB
+}
+
+// NewCluster returns an empty cluster that stops its nodes when the test ends.
+func NewCluster(tb testing.TB, l Link) *Cluster {
+	c := &Cluster{Net: NewNet(l, 1), tb: tb}
+	return c
+}
+
+// Addr returns the address the i-th node ever started has, each in a network of its own.
+func Addr(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), dhtnode.DefaultPort)
+}
+
+// Start runs a node with cfg.
+func (c *Cluster) Start(cfg dhtnode.Config) *Node {
+	c.tb.Helper()
+	addr := Addr(c.next)
+	c.next++
+	return c.StartAt(addr, cfg)
+}
+
+// StartAt runs a node at addr.
+func (c *Cluster) StartAt(addr netip.AddrPort, cfg dhtnode.Config) *Node {
+	c.tb.Helper()
+	conn := c.Net.Listen(addr)
+	dn, err := dhtnode.New(cfg, dhtnode.Deps{Conns: []dhtnode.Conn{conn}})
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n := &Node{Node: dn, Addr: addr, conn: conn, cancel: cancel}
+	n.done.Go(func() { dn.Run(ctx) })
+	c.Nodes = append(c.Nodes, n)
+	return n
+}
+
+// Grow starts count nodes that enter by the cluster's first node, the first of all being that node.
+func (c *Cluster) Grow(count int, cfg dhtnode.Config) {
+	c.tb.Helper()
+	for range count {
+		if len(c.Nodes) > 0 {
+			cfg.Bootstrap = []string{c.Nodes[0].Addr.String()}
+		}
+		c.Start(cfg)
+	}
+}
+
+// Settle lets time pass until every node is connected, at most limit.
+func (c *Cluster) Settle(limit time.Duration) {
+	c.tb.Helper()
+	for end := time.Now().Add(limit); ; {
+		missing := 0
+		for _, n := range c.Nodes {
+			if v4, _ := n.Status(); v4 != dhtnode.Connected {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			c.tb.Fatalf("%d of %d nodes are not connected after %v", missing, len(c.Nodes), limit)
+		}
+		Pass(100 * time.Millisecond)
+	}
+}
+
+// Pass lets time go by.
+func Pass(d time.Duration) { <-time.After(d) }
+
+// Stop ends all nodes.
+func (c *Cluster) Stop() {
+	var all sync.WaitGroup
+	for _, n := range c.Nodes {
+		all.Go(n.Stop)
+	}
+	all.Wait()
+	c.Nodes = nil
+}
