@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/dhtcrypto"
 	"github.com/jirani/jirani/dht/storage"
 	"github.com/jirani/jirani/internal/udpio"
 )
@@ -17,8 +18,12 @@ import (
 type Config struct {
 	ID      dht.InfoHash // zero = derived from Identity, else random; never share one between running nodes
 	Network uint32       // 0 = the public network; packets of other networks are dropped
-	Client  bool         // only ask: others do not put us into their tables
-	Types   *dht.Types   // nil = all types of OpenDHT with their policies; not to be changed afterwards
+	// Identity signs, decrypts and has its certificate published once connected; nil = none of these.
+	Identity *dhtcrypto.Identity
+	Client   bool // only ask: others do not put us into their tables
+	// Types makes the value types with a verifier that their policies must use for signatures: it knows what the
+	// pool found, and costs nothing. nil = dhtcrypto.Types, all types of OpenDHT.
+	Types func(dht.Verifier) *dht.Types
 
 	// Bootstrap names where to enter the network: "host", "host:port", "[v6]:port"; port 4222 if none. All addresses
 	// of a name are tried.

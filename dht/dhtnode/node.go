@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/dhtcrypto"
 	"github.com/jirani/jirani/dht/routing"
 	"github.com/jirani/jirani/dht/storage"
 	"github.com/jirani/jirani/dht/wire"
@@ -41,6 +42,8 @@ type Node struct {
 	black      *blacklist
 	parts      *wire.Reassembler
 	agenda     timers
+	certs      map[dht.PkID]dhtcrypto.Chain // found before
+	published  bool                         // our certificate is being announced
 	requests   map[requestKey]*request
 	sockets    map[requestKey]*listenState // by the address listened on and the socket number
 	watches    map[dht.InfoHash][]*watch
@@ -98,7 +101,8 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, self: nodeID(cfg), conns: deps.Conns, log: deps.Log, resolver: deps.Resolver, clock: deps.Now,
-		types: cfg.Types, wake: make(chan struct{}, 1), rearm: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), rearm: make(chan struct{}, 1), done: make(chan struct{}),
+		certs:    make(map[dht.PkID]dhtcrypto.Chain),
 		requests: make(map[requestKey]*request), sockets: make(map[requestKey]*listenState),
 		watches: make(map[dht.InfoHash][]*watch), puts: make(map[dht.InfoHash][]*put),
 		hosts: cfg.Bootstrap, boot: bootstrapState{running: len(cfg.Bootstrap) > 0},
@@ -122,6 +126,8 @@ func nodeID(cfg Config) dht.InfoHash {
 	switch {
 	case !cfg.ID.IsZero():
 		return cfg.ID
+	case cfg.Identity != nil:
+		return cfg.Identity.NodeID()
 	}
 	return dht.RandomInfoHash()
 }
@@ -136,9 +142,10 @@ func (n *Node) fillDefaults() {
 	if n.clock == nil {
 		n.clock = time.Now
 	}
-	if n.types == nil {
-		n.types = new(dht.Types)
+	if n.cfg.Types == nil {
+		n.cfg.Types = dhtcrypto.Types
 	}
+	n.types = n.cfg.Types(n.verifier)
 	if n.cfg.IdleNodes <= 0 {
 		n.cfg.IdleNodes = routing.DefaultIdle
 	}

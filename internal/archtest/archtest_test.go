@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"dht/pht":          {"dht", "internal/msgpack"},
 	"dht/dhtnode":      {"dht/*", "internal/msgpack", "internal/udpio"},
 	"dht/dhtcli":       {"dht/*"},
-	"dht/dhttest":      {"dht/*"},
+	"dht/dhttest":      {"dht/*", "internal/udpio"},
 	"deploy":           {},
 	"charts":           {},
 	"docs":             {},
