@@ -73,6 +73,12 @@ func (h *host) failed(now time.Time) {
 	h.pause(now, pause/2+rand.N(pause/2))
 }
 
+// rest leaves the host alone for d at least, and lets one message probe it afterwards.
+func (h *host) rest(now time.Time, d time.Duration) {
+	h.opened = max(h.opened, 1)
+	h.pause(now, d)
+}
+
 // pause leaves the host alone for d at least.
 func (h *host) pause(now time.Time, d time.Duration) {
 	if until := now.Add(d); until.After(h.until) {

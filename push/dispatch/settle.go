@@ -241,7 +241,7 @@ func (l *lane) retry(it *item, out provider.Outcome, now time.Time) {
 			l.log.Error("provider refuses our credentials", "status", out.Status, "reason", string(out.Reason))
 		}
 		h.refused = true
-		h.pause(now, max(out.After, RefusedPause))
+		h.rest(now, max(out.After, RefusedPause))
 		l.again(it, now, now)
 		return
 	}
@@ -251,7 +251,7 @@ func (l *lane) retry(it *item, out provider.Outcome, now time.Time) {
 			out.After = min(hostRate<<min(h.throttled, 10), hostRateMax)
 		}
 		h.throttled++
-		h.pause(now, out.After)
+		h.rest(now, out.After)
 		l.again(it, now, now)
 	case provider.ScopeToken:
 		h.succeeded()
