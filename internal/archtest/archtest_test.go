@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"os.Exit":              {"cmd", "integration", "bench"},
 	"os.Args":              {"cmd", "integration", "bench"},
-	"os.Getenv":            {"cmd", "internal/config", "internal/natlab", "integration", "bench"}, // natlab: JIRANI_REQUIRE in tests
+	"os.Getenv":            {"cmd", "internal/config", "internal/natlab", "internal/pgtest", "integration", "bench"}, // natlab, pgtest: JIRANI_REQUIRE in tests
 	"os.LookupEnv":         {"cmd", "internal/config", "integration", "bench"},
 	"os.Environ":           {"cmd", "internal/config", "integration", "bench"},
 	"signal.Notify":        {"cmd", "internal/service", "integration", "bench"},
