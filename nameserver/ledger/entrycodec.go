@@ -3,6 +3,8 @@ package ledger
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 )
 
 const flagOwner = 1 << 2
@@ -42,7 +44,7 @@ func (e *Register) parseBody(r *reader) {
 	}
 	r.bytes(e.SPKIHash[:])
 	r.bytes(e.SignatureHash[:])
-	if e.Form >= keyForms || e.Name == "" || e.Key == e.Name {
+	if e.Form >= keyForms || e.Name == "" || e.Key == e.Name || !plainText(e.Name) || !plainText(e.Key) {
 		r.fail("flags, name or key")
 	}
 }
@@ -64,10 +66,13 @@ func (e *Tombstone) appendBody(dst []byte) []byte {
 
 func (e *Tombstone) parseBody(r *reader) {
 	e.Key, e.Reason = r.string8(), r.string8()
-	if e.Key == "" {
-		r.fail("key")
+	if e.Key == "" || !plainText(e.Key) || !plainText(e.Reason) {
+		r.fail("key or reason")
 	}
 }
+
+// plainText tells whether every store and page can carry s: UTF-8 without NUL.
+func plainText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 func (e *Key) appendBody(dst []byte) []byte {
 	dst = appendString16(dst, e.VKey)

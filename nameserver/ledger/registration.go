@@ -108,6 +108,8 @@ func (r Registration) checkSizes() error {
 		return fmt.Errorf("%w: name of %d bytes", ErrMalformed, len(r.Name))
 	case len(r.Key) > MaxName:
 		return fmt.Errorf("%w: lookup key of %d bytes", ErrMalformed, len(r.Key))
+	case !plainText(r.Name) || !plainText(r.Key) || !plainText(r.Skeleton):
+		return fmt.Errorf("%w: name is not UTF-8 without NUL", ErrMalformed)
 	case len(r.PublicKey) > MaxPublicKey:
 		return fmt.Errorf("%w: public key of %d bytes", ErrMalformed, len(r.PublicKey))
 	case len(r.Signature) > MaxSignature:

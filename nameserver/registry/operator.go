@@ -12,6 +12,9 @@ func (r *Registry) Burn(ctx context.Context, key, reason string) error {
 	if len(key) == 0 || len(key) > ledger.MaxName || len(reason) > ledger.MaxName {
 		return fmt.Errorf("%w: name or reason too long", ledger.ErrMalformed)
 	}
+	if _, err := ledger.ParseEntry(ledger.AppendEntry(nil, &ledger.Tombstone{Key: key, Reason: reason})); err != nil {
+		return err
+	}
 	return r.operate(&request{ctx: ctx, make: func(_ head, ms ledger.Millis) (ledger.Entry, error) {
 		if f, ok := r.tree.Get(ledger.NameKey(key)); ok {
 			if l, err := r.load(ctx, f.Index); err != nil || l.entry.Kind() == ledger.KindTombstone {
