@@ -129,7 +129,7 @@ func (t *tx) Commit(ctx context.Context, b store.Batch) error {
 	}
 	n := b.Next
 	res, err := t.conn.ExecContext(ctx, "UPDATE ledger_state SET size = ?, root = ?, map_root = ?, pub_size = ?, pub_checkpoint = ?, vkey = ?, key_epoch = ? WHERE size = ?",
-		n.Size, n.Root[:], n.MapRoot[:], n.PubSize, n.PubCheckpoint, n.VKey, n.KeyEpoch, t.state.Size)
+		n.Size, n.Root[:], n.MapRoot[:], n.PubSize, nonNil(n.PubCheckpoint), n.VKey, n.KeyEpoch, t.state.Size)
 	if err != nil {
 		return wrap("commit", err)
 	}
@@ -219,8 +219,15 @@ func (s *Store) Init(ctx context.Context, b store.Batch) error {
 	}
 	n := b.Next
 	if _, err := t.conn.ExecContext(ctx, "INSERT INTO ledger_state (log, "+stateColumns+") VALUES (1,?,?,?,?,?,?,?,?)",
-		n.Origin, n.Size, n.Root[:], n.MapRoot[:], n.PubSize, n.PubCheckpoint, n.VKey, n.KeyEpoch); err != nil {
+		n.Origin, n.Size, n.Root[:], n.MapRoot[:], n.PubSize, nonNil(n.PubCheckpoint), n.VKey, n.KeyEpoch); err != nil {
 		return wrap("init", err)
 	}
 	return t.commit(ctx)
+}
+
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }
