@@ -1,0 +1,348 @@
+package dhtinterop
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/dhtnode"
+	"github.com/jirani/jirani/integration/dhtinterop/theirs"
+)
+
+// mixed is a network of five nodes of ours and five of theirs, three programs and two of the library. Each side entered
+// by the other. The first two of each kind have identities.
+type mixed struct {
+	ours  []*ours
+	nodes []*theirs.Node
+	pys   []*theirs.Python
+}
+
+func newMixed(t *testing.T) mixed {
+	t.Helper()
+	n := freshNetwork()
+	var m mixed
+	m.ours = append(m.ours, newOurs(t, dhtnode.Config{Network: n}, true))
+	for i := range 3 {
+		m.nodes = append(m.nodes, theirs.StartNode(t, theirs.Options{Network: n, Identity: i < 2, Bootstrap: m.ours[0].addr.String()}))
+	}
+	for i := range 4 {
+		entry := local(m.nodes[i%3].Port)
+		m.ours = append(m.ours, newOurs(t, dhtnode.Config{Network: n, Bootstrap: []string{entry}}, i == 0))
+	}
+	for range 2 {
+		m.pys = append(m.pys, theirs.StartPython(t, theirs.Options{Network: n, Identity: true, Bootstrap: m.ours[3].addr.String()}))
+	}
+	const enough = 7 // of 9: a bucket holds 8
+	for _, o := range m.ours {
+		eventually(t, "ours to know the network", func() bool { return o.good() >= enough })
+	}
+	for _, node := range m.nodes {
+		knows(t, node, enough)
+	}
+	for _, py := range m.pys {
+		knows(t, py, enough)
+	}
+	return m
+}
+
+func TestMixedNetwork(t *testing.T) {
+	theirs.Require(t)
+	t.Parallel()
+	m := newMixed(t)
+	for _, sub := range []struct {
+		name string
+		f    func(*testing.T, mixed)
+	}{
+		{"plain from ours", plainFromOurs}, {"plain from theirs", plainFromTheirs}, {"large", large},
+		{"signed from ours", signedFromOurs}, {"signed from theirs", signedFromTheirs},
+		{"certificate by id", certificateByID},
+		{"encrypted from ours", encryptedFromOurs}, {"encrypted from theirs", encryptedFromTheirs},
+		{"queries of ours", queriesOfOurs}, {"queries of theirs", queriesOfTheirs},
+		{"we listen", weListen}, {"they listen", theyListen}, {"many values", manyValues},
+	} {
+		t.Run(sub.name, func(t *testing.T) { sub.f(t, m.in(t)) })
+	}
+}
+
+// in makes the nodes of ours report to the test at hand.
+func (m mixed) in(t *testing.T) mixed {
+	same := m
+	same.ours = nil
+	for _, o := range m.ours {
+		o := *o
+		o.t = t
+		same.ours = append(same.ours, &o)
+	}
+	return same
+}
+
+// theyFind asks every node of theirs for a value with that text, and returns what the library showed.
+func (m mixed) theyFind(t *testing.T, key, data string) (shown theirs.Value) {
+	t.Helper()
+	for i, node := range m.nodes {
+		values, err := node.Get(key, "")
+		check(t, err)
+		if _, ok := find(values, data); !ok {
+			t.Errorf("dhtnode %d found %+v, want %q", i, values, data)
+		}
+	}
+	for i, py := range m.pys {
+		values, err := py.Get(hexKey(key), "")
+		check(t, err)
+		v, ok := find(values, data)
+		if !ok {
+			t.Errorf("python %d found %+v, want %q", i, values, data)
+		}
+		shown = v
+	}
+	return shown
+}
+
+// weFind asks every node of ours.
+func (m mixed) weFind(t *testing.T, key, data string) (found *dht.Value) {
+	t.Helper()
+	for i, o := range m.ours {
+		values := o.get(key)
+		k := slices.IndexFunc(values, func(v *dht.Value) bool { return string(v.Data) == data })
+		if k < 0 {
+			t.Fatalf("ours %d found %d values, none with %q", i, len(values), data)
+		}
+		found = values[k]
+	}
+	return found
+}
+
+func plainFromOurs(t *testing.T, m mixed) {
+	for i, o := range m.ours {
+		key := "plain-from-ours-" + string(rune('a'+i))
+		o.put(key, text("hello"))
+		m.theyFind(t, key, "hello")
+		m.weFind(t, key, "hello")
+	}
+}
+
+func plainFromTheirs(t *testing.T, m mixed) {
+	_, err := m.nodes[2].Put("plain-from-node", "hi-from-node")
+	check(t, err)
+	m.weFind(t, "plain-from-node", "hi-from-node")
+	check(t, m.pys[0].Put(hexKey("plain-from-python"), theirs.Value{Data: []byte("hi-from-python"), UserType: "text/plain"}))
+	if v := m.weFind(t, "plain-from-python", "hi-from-python"); v.UserType != "text/plain" || v.Owner != nil {
+		t.Errorf("found %+v", v)
+	}
+	m.theyFind(t, "plain-from-python", "hi-from-python")
+}
+
+func large(t *testing.T, m mixed) {
+	for _, size := range []int{600, 40 << 10, 65000} {
+		data := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
+		check(t, m.pys[0].Put(hexKey("large-from-theirs"), theirs.Value{ID: uint64(size), Data: data}))
+		for i, o := range m.ours {
+			values := o.get("large-from-theirs", dht.WhereID(dht.ValueID(size)))
+			if len(values) != 1 || !bytes.Equal(values[0].Data, data) {
+				t.Errorf("ours %d: %d values for %d bytes", i, len(values), size)
+			}
+		}
+		m.ours[1].put("large-from-ours", &dht.Value{ID: dht.ValueID(size), Data: data})
+		for i, py := range m.pys {
+			values, err := py.Get(hexKey("large-from-ours"), "")
+			check(t, err)
+			if _, ok := find(values, string(data)); !ok {
+				t.Errorf("python %d: not among %d values: %d bytes", i, len(values), size)
+			}
+		}
+	}
+}
+
+func manyValues(t *testing.T, m mixed) {
+	const n = 60 // above the 50 that are still sent inline
+	for i := range n {
+		m.ours[i%5].put("many", &dht.Value{ID: dht.ValueID(i + 1), Data: []byte{byte(i)}})
+	}
+	values, err := m.pys[0].Get(hexKey("many"), "")
+	check(t, err)
+	if len(values) != n {
+		t.Errorf("python found %d values, want %d", len(values), n)
+	}
+	if got := m.ours[2].get("many"); len(got) != n {
+		t.Errorf("ours found %d values, want %d", len(got), n)
+	}
+}
+
+func signedFromOurs(t *testing.T, m mixed) {
+	o := m.ours[0]
+	for version := range 3 { // the same id again: edits
+		data := "signed-by-us-" + string(rune('0'+version))
+		v, err := o.PutSigned(o.ctx(), dht.HashText("signed-from-ours"), &dht.Value{ID: 77, Data: []byte(data), UserType: "text/plain"}, dhtnode.PutOptions{})
+		check(t, err)
+		if int(v.Seq) != version {
+			t.Errorf("version %d has seq %d", version, v.Seq)
+		}
+		shown := m.theyFind(t, "signed-from-ours", data)
+		if !shown.Signed || shown.Owner != o.identity.Key.Public().ID().String() {
+			t.Errorf("theirs shows %+v", shown)
+		}
+	}
+	values, err := m.pys[0].Get(hexKey("signed-from-ours"), "")
+	if err != nil || len(values) != 1 {
+		t.Errorf("after edits theirs finds %d values, %v", len(values), err)
+	}
+}
+
+func signedFromTheirs(t *testing.T, m mixed) {
+	check(t, m.nodes[0].PutSigned("signed-from-theirs", "signed-by-them"))
+	v := m.weFind(t, "signed-from-theirs", "signed-by-them")
+	if !v.IsSigned() || v.Verify() != nil || v.Owner.ID().String() != m.nodes[0].KeyID {
+		t.Errorf("found %+v", v)
+	}
+}
+
+func certificateByID(t *testing.T, m mixed) {
+	for _, id := range []string{m.nodes[0].KeyID, m.nodes[1].KeyID, m.pys[0].KeyID, m.ours[1].identity.Key.Public().ID().String()} {
+		short, err := dht.ParseInfoHash(id)
+		check(t, err)
+		o := m.ours[4]
+		eventually(t, "certificate of "+id, func() bool {
+			chain, err := o.FindCertificate(o.ctx(), dht.PkID{}, short)
+			if errors.Is(err, dhtnode.ErrNotFound) {
+				return false // it is published some time after the node got connected
+			}
+			check(t, err)
+			return chain.Leaf().Key.ID() == short
+		})
+	}
+}
+
+func encryptedFromOurs(t *testing.T, m mixed) {
+	o, py := m.ours[0], m.pys[1]
+	short, err := dht.ParseInfoHash(py.KeyID)
+	check(t, err)
+	_, err = o.PutEncrypted(o.ctx(), dht.HashText("encrypted-from-ours"), dht.PkID{}, short, text("our secret"), dhtnode.PutOptions{})
+	check(t, err)
+	values, err := py.Get(hexKey("encrypted-from-ours"), "")
+	check(t, err)
+	v, ok := find(values, "our secret")
+	if !ok || !v.Decrypted || v.Owner != o.identity.Key.Public().ID().String() {
+		t.Errorf("theirs shows %+v", values)
+	}
+	if values, err = m.pys[0].Get(hexKey("encrypted-from-ours"), ""); err != nil || len(values) != 0 {
+		t.Errorf("another node of theirs reads %+v, %v", values, err)
+	}
+}
+
+func encryptedFromTheirs(t *testing.T, m mixed) {
+	o := m.ours[1]
+	check(t, m.nodes[1].PutEncrypted("encrypted-from-theirs", o.identity.Key.Public().ID().String(), "their-secret"))
+	values := o.get("encrypted-from-theirs")
+	if len(values) != 1 {
+		t.Fatalf("found %d values", len(values))
+	}
+	v, err := o.Open(values[0])
+	if err != nil || string(v.Data) != "their-secret" || v.Owner.ID().String() != m.nodes[1].KeyID {
+		t.Errorf("opened %+v, %v", v, err)
+	}
+	if _, err := m.ours[0].Open(values[0]); err == nil {
+		t.Error("another node of ours opened it")
+	}
+}
+
+func queriesOfOurs(t *testing.T, m mixed) {
+	check(t, m.pys[0].Put(hexKey("queries"), theirs.Value{ID: 5, Data: []byte("five"), UserType: "odd"}))
+	check(t, m.pys[0].Put(hexKey("queries"), theirs.Value{ID: 6, Data: []byte("six"), UserType: "even"}))
+	check(t, m.nodes[0].PutSigned("queries", "mine"))
+	owner, err := dht.ParseInfoHash(m.nodes[0].KeyID)
+	check(t, err)
+	for name, tc := range map[string]struct {
+		where dht.FieldValue
+		want  string
+	}{
+		"id": {dht.WhereID(6), "six"}, "user type": {dht.WhereUserType("odd"), "five"}, "owner": {dht.WhereOwner(owner), "mine"},
+	} {
+		values := m.ours[2].get("queries", tc.where)
+		if len(values) != 1 || string(values[0].Data) != tc.want {
+			t.Errorf("where %s: %d values", name, len(values))
+		}
+	}
+	o := m.ours[2]
+	rows, err := o.Query(o.ctx(), dht.HashText("queries"), dht.Query{
+		Select: []dht.Field{dht.FieldID, dht.FieldUserType}, Where: []dht.FieldValue{dht.WhereID(5)}})
+	check(t, err)
+	if len(rows) == 0 || rows[0].ID != 5 || rows[0].UserType != "odd" {
+		t.Errorf("rows %+v", rows)
+	}
+}
+
+func queriesOfTheirs(t *testing.T, m mixed) {
+	m.ours[3].put("queries-ours", &dht.Value{ID: 21, Data: []byte("x"), UserType: "blue"})
+	m.ours[3].put("queries-ours", &dht.Value{ID: 22, Data: []byte("y"), UserType: "red"})
+	rows, err := m.nodes[2].Query("queries-ours", "SELECT id,user_type WHERE id=22")
+	check(t, err)
+	if !slices.ContainsFunc(rows, func(r string) bool { return strings.Contains(r, "Id:16") }) || len(rows) != 1 {
+		t.Errorf("rows %q", rows)
+	}
+	values, err := m.pys[1].Get(hexKey("queries-ours"), "WHERE user_type=blue")
+	check(t, err)
+	if len(values) != 1 || values[0].ID != 21 {
+		t.Errorf("values %+v", values)
+	}
+}
+
+// soonOver is a creation time that leaves a value of ten minutes a few seconds to live.
+func soonOver() time.Time { return time.Now().Add(8*time.Second - 10*time.Minute) }
+
+func weListen(t *testing.T, m mixed) {
+	next := m.ours[4].listen("we-listen")
+	_, err := m.nodes[2].Put("we-listen", "first")
+	check(t, err)
+	if e := next(); e.Expired || string(e.Value.Data) != "first" {
+		t.Fatalf("heard %+v", e)
+	}
+	o := m.ours[0]
+	for _, data := range []string{"edit-0", "edit-1"} {
+		_, err := o.PutSigned(o.ctx(), dht.HashText("we-listen"), &dht.Value{ID: 9, Data: []byte(data)}, dhtnode.PutOptions{})
+		check(t, err)
+		if e := next(); e.Expired || string(e.Value.Data) != data {
+			t.Fatalf("heard %+v, want %s", e, data)
+		}
+	}
+	short := &dht.Value{ID: 10, Data: []byte("short")}
+	check(t, m.ours[3].Put(m.ours[3].ctx(), dht.HashText("we-listen"), short, dhtnode.PutOptions{Created: soonOver()}))
+	if e := next(); e.Expired || e.Value.ID != 10 {
+		t.Fatalf("heard %+v", e)
+	}
+	if e := next(); !e.Expired || e.Value.ID != 10 {
+		t.Fatalf("heard %+v, want the end of 10", e)
+	}
+}
+
+func theyListen(t *testing.T, m mixed) {
+	nextPython, err := m.pys[0].Listen(hexKey("they-listen"))
+	check(t, err)
+	nextNode, err := m.nodes[2].Listen("they-listen")
+	check(t, err)
+	heard := func(data string, expired bool) {
+		t.Helper()
+		for name, next := range map[string]func() (theirs.Value, error){"python": nextPython, "dhtnode": nextNode} {
+			v, err := next()
+			check(t, err)
+			if string(v.Data) != data || v.Expired != expired {
+				t.Errorf("%s heard %+v, want %q, expired %v", name, v, data, expired)
+			}
+		}
+	}
+	m.ours[2].put("they-listen", text("first"))
+	heard("first", false)
+	o := m.ours[0]
+	for _, data := range []string{"edit-0", "edit-1"} {
+		_, err := o.PutSigned(o.ctx(), dht.HashText("they-listen"), &dht.Value{ID: 9, Data: []byte(data), UserType: "text/plain"}, dhtnode.PutOptions{})
+		check(t, err)
+		heard(data, false)
+	}
+	short := &dht.Value{ID: 10, Data: []byte("short"), UserType: "text/plain"}
+	check(t, m.ours[3].Put(m.ours[3].ctx(), dht.HashText("they-listen"), short, dhtnode.PutOptions{Created: soonOver()}))
+	heard("short", false)
+	heard("short", true)
+}
