@@ -174,8 +174,22 @@ func (e *evening) addressLookedUp(ctx context.Context) error {
 	return err
 }
 
+// presence lasts until each sees the other online.
 func (e *evening) presence(ctx context.Context) error {
-	return e.alice.Presence(ctx, e.bob.URI, true)
+	return e.both(ctx, func(ctx context.Context, p *person) error {
+		mark, other := p.daemon.Signals.Mark(), e.other(p)
+		if err := p.Watch(ctx, other.URI); err != nil {
+			return err
+		}
+		return p.WaitOnline(ctx, mark, other.URI)
+	})
+}
+
+func (e *evening) other(p *person) *person {
+	if p == e.alice {
+		return e.bob
+	}
+	return e.alice
 }
 
 func (e *evening) contactRequest(ctx context.Context) (err error) {
@@ -236,10 +250,34 @@ func (e *evening) call(ctx context.Context) error {
 	if err := errors.Join(out.WaitMedia(ctx), in.WaitMedia(ctx)); err != nil {
 		return err
 	}
+	if err := e.both(ctx, hears); err != nil {
+		return err
+	}
 	if err := out.HangUp(ctx); err != nil {
 		return err
 	}
-	return in.WaitOver(ctx)
+	if err := in.WaitOver(ctx); err != nil {
+		return err
+	}
+	return e.bob.WaitCallNoted(ctx, mark, e.conversation)
+}
+
+// soundPackets are two seconds of sound at one packet each 20 ms: more than the DHT and the checks of ICE amount to.
+const soundPackets = 100
+
+// hears waits until the person's device was given two seconds of sound.
+func hears(ctx context.Context, p *person) error {
+	before, err := p.machine.Datagrams()
+	if err != nil {
+		return err
+	}
+	return eventually(ctx, func(context.Context) error {
+		now, err := p.machine.Datagrams()
+		if err == nil && now < before+soundPackets {
+			err = fmt.Errorf("%s heard %d packets of sound, want %d", p.name, now-before, soundPackets)
+		}
+		return err
+	})
 }
 
 // restart kills every server and starts it again on what it left on disk.
@@ -252,15 +290,21 @@ func (e *evening) registrationAgain(ctx context.Context) error {
 	return e.both(ctx, func(ctx context.Context, p *person) error { return p.online(ctx) })
 }
 
-// nameKept asks the restarted name server, from a fresh request: the client answers what it knows from its cache, so the
-// name is registered by its owner once more (a repeat succeeds), and refused to bob.
+// nameKept asks the restarted name server for the name under another account: it is still taken.
 func (e *evening) nameKept(ctx context.Context) error {
 	return wantResult(jamid.NameTaken)(e.bob.RegisterName(ctx, e.alice.name))
 }
 
-// away takes bob off and has alice write to him.
+// away takes bob off, as an empty battery does, and has alice write to him once her device has lost his.
 func (e *evening) away(ctx context.Context) error {
+	mark, err := e.alice.daemon.LogMark()
+	if err != nil {
+		return err
+	}
 	e.bob.leave()
+	if err := e.alice.daemon.WaitLog(ctx, mark, "TLS connection was non-properly terminated"); err != nil {
+		return err
+	}
 	return e.alice.Send(ctx, e.conversation, "for when you are back")
 }
 
@@ -270,6 +314,9 @@ func (e *evening) back(ctx context.Context) (err error) {
 		return err
 	}
 	if e.bob.Account, err = e.bob.daemon.Account(ctx); err != nil {
+		return err
+	}
+	if err := e.bob.Watch(ctx, e.alice.URI); err != nil {
 		return err
 	}
 	return e.bob.WaitMessage(ctx, 0, e.conversation, "for when you are back")

@@ -73,7 +73,7 @@ func (s *servers) upstream(lan bool) {
 		dht = append(dht, "--peer-discovery")
 	}
 	s.programs = []program{
-		{"dhtnode", "/usr/bin/dhtnode", dht, s.udpTaken(dhtPort)},
+		{"dhtnode", "/usr/bin/dhtnode", dht, s.udpOpen(dhtPort)},
 		{"turnserver", "/usr/bin/turnserver", []string{"-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file=stdout",
 			"--lt-cred-mech", "--user=" + relayUser + ":" + relayUser, "--realm=" + relayUser,
 			"--listening-ip=" + ip, "--relay-ip=" + ip, fmt.Sprintf("--listening-port=%d", turnPort),
@@ -165,15 +165,14 @@ func (s *servers) tcpOpen(port int) func(context.Context) error {
 	}
 }
 
-// udpTaken tells when somebody listens on a UDP port of the server: then it cannot be had.
-func (s *servers) udpTaken(port int) func(context.Context) error {
+// udpOpen tells when a program has a UDP port of the server.
+func (s *servers) udpOpen(port uint16) func(context.Context) error {
 	return func(context.Context) error {
-		conn, err := s.machine.ListenPacket(netip.AddrPortFrom(s.machine.Addr, uint16(port)))
-		if err != nil {
-			return nil
+		open, err := s.machine.ListensUDP(port)
+		if err == nil && !open {
+			err = fmt.Errorf("nobody on UDP port %d", port)
 		}
-		conn.Close()
-		return fmt.Errorf("nobody on UDP port %d", port)
+		return err
 	}
 }
 

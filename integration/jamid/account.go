@@ -174,14 +174,19 @@ func (a *Account) NearbyPeers(ctx context.Context) (map[string]string, error) {
 	return m, a.d.configure(ctx, "getNearbyPeers", []any{&m}, a.ID)
 }
 
-// Presence waits until the account sees the peer online, or offline.
-func (a *Account) Presence(ctx context.Context, uri string, online bool) error {
-	mark := a.d.Signals.Mark()
+// Watch asks for the presence of the account uri, as every face of Jami does for each contact when it starts. The daemon
+// connects to a watched contact's devices when it sees them come.
+func (a *Account) Watch(ctx context.Context, uri string) error {
 	if err := a.d.call(ctx, "PresenceManager", "subscribeBuddy", nil, a.ID, uri, true); err != nil {
 		return fmt.Errorf("jamid: subscribeBuddy on %s: %w", a.d.Name, err)
 	}
+	return nil
+}
+
+// WaitOnline waits until the watched account uri was seen online after mark.
+func (a *Account) WaitOnline(ctx context.Context, mark Mark, uri string) error {
 	_, err := a.d.Signals.Wait(ctx, mark, "newBuddyNotification", func(s Signal) bool {
-		return s.Text(0) == a.ID && s.Text(1) == uri && len(s.Args) > 2 && s.Args[2] == online
+		return s.Text(0) == a.ID && s.Text(1) == uri && len(s.Args) > 2 && s.Args[2] == true
 	})
 	return err
 }

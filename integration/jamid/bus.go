@@ -142,6 +142,10 @@ func cleanEnv(home, busAddress string, extra []string) []string {
 	return append(env, extra...)
 }
 
+// soundless makes ALSA's default device one that swallows everything and records silence: a daemon without any sound
+// device sends nothing into a call.
+const soundless = "pcm.!default { type null }\nctl.!default { type null }\n"
+
 // makeHome creates the directories that cleanEnv names.
 func makeHome(home string) error {
 	for _, e := range cleanEnv(home, "", nil) {
@@ -153,5 +157,5 @@ func makeHome(home string) error {
 			return err
 		}
 	}
-	return nil
+	return os.WriteFile(filepath.Join(home, ".asoundrc"), []byte(soundless), 0o600)
 }

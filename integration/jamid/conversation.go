@@ -72,6 +72,14 @@ func (a *Account) WaitMessage(ctx context.Context, mark Mark, conversation, body
 	return err
 }
 
+// WaitCallNoted waits until the conversation says, after mark, that a call took place: the last thing a call causes.
+func (a *Account) WaitCallNoted(ctx context.Context, mark Mark, conversation string) error {
+	_, err := a.d.Signals.Wait(ctx, mark, "messageReceived", func(s Signal) bool {
+		return s.Text(0) == a.ID && s.Text(1) == conversation && s.Map(2)["type"] == "application/call-history+json"
+	})
+	return err
+}
+
 // SendFile offers the file at path to the conversation under the name shown.
 func (a *Account) SendFile(ctx context.Context, conversation, path, name string) error {
 	return a.d.configure(ctx, "sendFile", nil, a.ID, conversation, path, name, "")

@@ -28,6 +28,8 @@ const (
 	poll = 100 * time.Millisecond
 	// grace is how long Stop lets the daemon say good-bye to the DHT.
 	grace = 10 * time.Second
+	// maxLog is how much of a log WaitLog looks through.
+	maxLog = 8 << 20 // bytes
 )
 
 // Config says where a daemon runs.
@@ -44,6 +46,7 @@ type Daemon struct {
 	Name    string
 	Signals *Signals
 
+	dir     string // home
 	bus     *bus
 	process *process
 	logs    []io.Closer
@@ -52,7 +55,7 @@ type Daemon struct {
 
 // Start runs a daemon and returns once it answers on its bus. ctx bounds only the start.
 func Start(ctx context.Context, cfg Config) (*Daemon, error) {
-	d := &Daemon{Name: cfg.Machine.Name, pumped: make(chan struct{})}
+	d := &Daemon{Name: cfg.Machine.Name, dir: cfg.Dir, pumped: make(chan struct{})}
 	if err := d.start(ctx, cfg); err != nil {
 		d.Kill()
 		return nil, fmt.Errorf("jamid: start %s: %w", d.Name, err)
@@ -160,6 +163,28 @@ func (d *Daemon) until(ctx context.Context, what string, done func() (bool, erro
 			return fmt.Errorf("jamid: %s: no %s: %w", d.Name, what, ctx.Err())
 		}
 	}
+}
+
+// LogMark returns the length of the daemon's log.
+func (d *Daemon) LogMark() (int64, error) {
+	info, err := os.Stat(filepath.Join(d.dir, "daemon.log"))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// WaitLog waits until the daemon's log says text after mark: for states of which it tells nobody else.
+func (d *Daemon) WaitLog(ctx context.Context, mark int64, text string) error {
+	return d.until(ctx, "log line with "+text, func() (bool, error) {
+		f, err := os.Open(filepath.Join(d.dir, "daemon.log"))
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		log, err := io.ReadAll(io.NewSectionReader(f, mark, maxLog))
+		return strings.Contains(string(log), text), err
+	})
 }
 
 // Stop lets the daemon end by itself, and kills it when it takes too long.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -148,6 +149,41 @@ func (m *Machine) DialContext(ctx context.Context, network, address string) (con
 		return err
 	})
 	return conn, err
+}
+
+// Datagrams is how many UDP packets the machine's programs were given so far.
+func (m *Machine) Datagrams() (n uint64, err error) {
+	err = m.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return err
+		}
+		n, err = inDatagrams(string(text))
+		return err
+	})
+	return n, err
+}
+
+// ListensUDP tells whether a program of the machine has the UDP port.
+func (m *Machine) ListensUDP(port uint16) (yes bool, err error) {
+	err = m.Do(func() error {
+		table, err := os.ReadFile("/proc/thread-self/net/udp")
+		yes = strings.Contains(string(table), fmt.Sprintf(":%04X 00000000:0000", port)) // local port, no remote
+		return err
+	})
+	return yes, err
+}
+
+// inDatagrams reads the second line that begins with "Udp:": InDatagrams is its first number (RFC 4113).
+func inDatagrams(snmp string) (uint64, error) {
+	lines := strings.Split(snmp, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "Udp: InDatagrams") && i+1 < len(lines) {
+			first, _, _ := strings.Cut(strings.TrimPrefix(lines[i+1], "Udp: "), " ")
+			return strconv.ParseUint(first, 10, 64)
+		}
+	}
+	return 0, errors.New("natlab: no UDP counters in the kernel's SNMP table")
 }
 
 // SetLink takes the machine off its networks (false), or puts it back (true), as pulling its cable does. The kernel
