@@ -5,7 +5,6 @@ package jamid
 import (
 	"context"
 	"fmt"
-	"slices"
 )
 
 // Invite makes the account uri a contact and sends it a contact request. It returns the conversation that was begun.
@@ -25,13 +24,13 @@ func (a *Account) Invite(ctx context.Context, uri string) (conversation string, 
 	return conversation, a.d.configure(ctx, "sendTrustRequest", nil, a.ID, uri, []byte("BEGIN:VCARD\r\nVERSION:2.1\r\nEND:VCARD\r\n"))
 }
 
-// WaitRequest waits for a contact request from uri, which may have come already.
+// WaitRequest waits for a contact request from uri, which may have come already. It waits for the last of the signals
+// that a request causes: a daemon told to accept between the first and the last has been seen to hang for good.
 func (a *Account) WaitRequest(ctx context.Context, uri string) error {
-	return a.d.until(ctx, "contact request", func() (bool, error) {
-		var requests []map[string]string
-		err := a.d.configure(ctx, "getTrustRequests", []any{&requests}, a.ID)
-		return slices.ContainsFunc(requests, func(r map[string]string) bool { return r["from"] == uri }), err
+	_, err := a.d.Signals.Wait(ctx, 0, "conversationRequestReceived", func(s Signal) bool {
+		return s.Text(0) == a.ID && s.Map(2)["from"] == uri
 	})
+	return err
 }
 
 // Accept accepts the contact request from uri and waits until the conversation was cloned.
