@@ -1,0 +1,194 @@
+package relay
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketConfig says how a socket is opened.
+type SocketConfig struct {
+	ReusePort bool // several sockets share the address (SO_REUSEPORT)
+	Buffer    int  // bytes of kernel buffer each way, 0 = the system's default
+}
+
+// Socket is a bound, unconnected, non-blocking UDP socket. An IPv6 socket takes no IPv4 traffic.
+type Socket struct {
+	local netip.AddrPort
+	v6    bool
+	// maxSegment is the largest datagram that may ride in a train here, in bytes: lowered when the kernel says that a train's
+	// segments do not fit the path.
+	maxSegment atomic.Int32
+
+	mu   sync.RWMutex // read-held around every system call on fd, held by Close: a descriptor is never used after its number was given on
+	fd   int          // -1 once closed
+	file *os.File     // set by Pollable; then it owns fd
+}
+
+// Listen opens a socket on addr. Port 0 picks a free one.
+func Listen(addr netip.AddrPort, cfg SocketConfig) (*Socket, error) {
+	family := unix.AF_INET
+	v6 := addr.Addr().Is6() && !addr.Addr().Is4In6()
+	if v6 {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("relay: socket: %w", err)
+	}
+	s := &Socket{fd: fd, v6: v6}
+	s.maxSegment.Store(maxTrainBytes)
+	if err := s.setup(addr, cfg); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("relay: listen on udp %v: %w", addr, err)
+	}
+	return s, nil
+}
+
+func (s *Socket) setup(addr netip.AddrPort, cfg SocketConfig) error {
+	if s.v6 {
+		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	if cfg.ReusePort {
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return err
+		}
+	}
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) // kernels before 5.0 do without
+	if cfg.Buffer > 0 {
+		setBuffer(s.fd, cfg.Buffer, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
+		setBuffer(s.fd, cfg.Buffer, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
+	}
+	if err := unix.Bind(s.fd, sockaddr(addr)); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	name, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return err
+	}
+	s.local = fromUnix(name)
+	return nil
+}
+
+// setBuffer tries the privileged form first, which the system's limits do not cap. A smaller buffer than wanted is no error.
+func setBuffer(fd, size, force, plain int) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, size) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, size)
+	}
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() || a.Addr().Is4In6() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().Unmap().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+func fromUnix(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// LocalAddr returns the bound address.
+func (s *Socket) LocalAddr() netip.AddrPort { return s.local }
+
+// Close closes the socket, at once for everybody. Further calls do nothing.
+func (s *Socket) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return
+	}
+	if s.file != nil {
+		s.file.Close()
+	} else {
+		unix.Close(s.fd)
+	}
+	s.fd = -1
+}
+
+// WriteTo sends one datagram now or drops it: this is for answers, which are lost like any datagram when the send buffer is full.
+func (s *Socket) WriteTo(b []byte, to netip.AddrPort) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.fd < 0 {
+		return os.ErrClosed
+	}
+	return unix.Sendto(s.fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sockaddr(to))
+}
+
+// WriteUnfragmented is WriteTo with the don't-fragment bit set (RFC 8656 §14.9).
+func (s *Socket) WriteUnfragmented(b []byte, to netip.AddrPort) error {
+	s.mu.Lock() // no other packet may leave while the option is changed
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return os.ErrClosed
+	}
+	level, opt, on, off := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO, unix.IP_PMTUDISC_WANT
+	if s.v6 {
+		level, opt, on, off = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO, unix.IPV6_PMTUDISC_WANT
+	}
+	if err := unix.SetsockoptInt(s.fd, level, opt, on); err != nil {
+		return err
+	}
+	err := unix.Sendto(s.fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sockaddr(to))
+	_ = unix.SetsockoptInt(s.fd, level, opt, off)
+	return err
+}
+
+// Pollable hands the descriptor to the runtime's poller, for a socket that is read by a goroutine of its own and by no loop.
+func (s *Socket) Pollable() (*Poller, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil, os.ErrClosed
+	}
+	s.file = os.NewFile(uintptr(s.fd), "udp")
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("relay: poll: %w", err)
+	}
+	return &Poller{raw: raw}, nil
+}
+
+// Poller waits for datagrams of one socket.
+type Poller struct {
+	raw syscall.RawConn
+}
+
+// Receive waits until datagrams are there, takes an In from the pool, fills it and calls use with the packets. Nothing is held while it
+// waits. It returns an error when the socket has been closed.
+func (p *Poller) Receive(use func([]Packet)) error {
+	var pkts []Packet
+	var in *In
+	err := p.raw.Read(func(fd uintptr) bool {
+		in = ins.Get().(*In)
+		n, errno := in.recv(int(fd), pooledSlots)
+		if errno == unix.EAGAIN {
+			ins.Put(in)
+			in = nil
+			return false
+		}
+		pkts = in.slots[:n]
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	use(pkts)
+	in.Reset()
+	ins.Put(in)
+	return nil
+}
