@@ -134,3 +134,6 @@ func contains(list []netip.Prefix, a netip.Addr) bool {
 	}
 	return false
 }
+
+// Listed reports whether the operator's allow list names a.
+func (p *Policy) Listed(a netip.Addr) bool { return contains(p.rules.Allow, a) }

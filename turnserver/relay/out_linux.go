@@ -79,11 +79,11 @@ func newOut() *Out {
 	return o
 }
 
-// Scratch returns n bytes, at most 4 KiB, that stay valid until the next flush. It may flush itself; bytes from earlier calls that have
-// been added are sent by that.
+// Scratch returns n bytes, at most 4 KiB, that stay valid until the next Flush or, once they have been added, the next Scratch. It may
+// flush itself.
 func (o *Out) Scratch(n int) []byte {
 	if o.used+n > len(o.arena) {
-		o.Flush()
+		o.Flush() // nothing that was added refers to the arena any more
 	}
 	b := o.arena[o.used : o.used+n : o.used+n]
 	o.used += n
@@ -101,7 +101,7 @@ func (o *Out) Add(s *Socket, to netip.AddrPort, hint *Hint, head, body, tail []b
 		}
 	}
 	if o.n == maxTrains {
-		o.Flush()
+		o.emit() // the caller's scratch bytes stay
 	}
 	hint.cycle, hint.train = o.cycle, int32(o.n)
 	t := &o.trains[o.n]
@@ -133,8 +133,13 @@ func (t *train) add(size int, parts ...[]byte) {
 	}
 }
 
-// Flush sends everything.
+// Flush sends everything. Scratch bytes lose their meaning.
 func (o *Out) Flush() {
+	o.emit()
+	o.used = 0
+}
+
+func (o *Out) emit() {
 	for i := 0; i < o.n; {
 		j := i + 1
 		for j < o.n && o.trains[j].socket == o.trains[i].socket {
@@ -143,7 +148,7 @@ func (o *Out) Flush() {
 		o.send(i, j)
 		i = j
 	}
-	o.n, o.used = 0, 0
+	o.n = 0
 	o.cycle = cycles.Add(1)
 }
 

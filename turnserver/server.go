@@ -1,0 +1,361 @@
+package turnserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jirani/jirani/internal/certs"
+	"github.com/jirani/jirani/internal/health"
+	"github.com/jirani/jirani/turnserver/allocation"
+	"github.com/jirani/jirani/turnserver/credential"
+	"github.com/jirani/jirani/turnserver/policy"
+	"github.com/jirani/jirani/turnserver/relay"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	sweepEvery   = time.Second // how late an allocation may expire, and metrics be
+	addressEvery = time.Minute // how late a new address of the host is known as own
+)
+
+// Deps are what the server is given. Nil fields do nothing.
+type Deps struct {
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	Health  *health.Checks
+}
+
+// Server is a TURN server.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	metrics   *metrics
+	certs     *certs.Manager // nil without TLS
+	tls       *tls.Config
+	policy    *policy.Policy
+	nonces    *credential.Nonces
+	guard     *guard
+	loops     []*relay.Loop
+	listeners []*listener
+	hosts     map[netip.Addr]*relayHost // by local address
+	external  map[netip.Addr]*relayHost // by external address, where that differs
+	lookups   chan struct{}             // a place per user table query
+	strangers *allocation.Quota[netip.Addr]
+	perUser   *allocation.Quota[userID]
+	perSite   *allocation.Quota[netip.Addr]
+	total     shape // buckets of the whole server
+
+	realms   atomic.Pointer[realmSet]
+	own      atomic.Pointer[map[netip.Addr]struct{}] // this host's addresses
+	draining atomic.Bool
+	conns    atomic.Int64 // stream and DTLS connections
+
+	life       context.Context // set by Run before anything is served; done when clients are to be cut off
+	background sync.WaitGroup  // goroutines of connections and allocations
+
+	mu           sync.Mutex // guards what follows
+	stopped      bool       // nothing new may begin
+	numbered     uint64
+	allocs       map[uint64]*alloc
+	users        map[userID]*userShape
+	pending      map[uint32]*peerConn
+	reservations map[[8]byte]reservation
+}
+
+type userID struct{ realm, user string }
+
+// userShape is the buckets that all allocations of one user share.
+type userShape struct {
+	up, down *allocation.Bucket
+	count    int
+}
+
+// New checks cfg, opens what it names and listens. It serves nothing before Run.
+func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	s := &Server{
+		cfg: cfg, log: deps.Log, metrics: newMetrics(deps.Metrics), nonces: credential.NewNonces(cfg.Limits.NonceLifetime, now),
+		guard:   newGuard(cfg.Limits.UnauthenticatedRate),
+		policy:  policy.New(policy.Rules{LAN: cfg.Policy.LAN, Loopback: cfg.auto(cfg.Policy.Loopback), Allow: cfg.Policy.Allow, Deny: cfg.Policy.Deny}),
+		lookups: make(chan struct{}, maxLookups), strangers: allocation.NewQuota[netip.Addr](cfg.Limits.UnauthenticatedConnections),
+		perUser: allocation.NewQuota[userID](cfg.Limits.AllocationsPerUser), perSite: allocation.NewQuota[netip.Addr](cfg.Limits.AllocationsPerAddress),
+		allocs: make(map[uint64]*alloc), users: make(map[userID]*userShape), pending: make(map[uint32]*peerConn),
+		reservations: make(map[[8]byte]reservation), hosts: make(map[netip.Addr]*relayHost), external: make(map[netip.Addr]*relayHost),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.total.up[2] = allocation.NewBucket(int64(cfg.Limits.RateTotal), now)
+	s.total.down[2] = allocation.NewBucket(int64(cfg.Limits.RateTotal), now)
+	if err := s.open(ctx); err != nil {
+		s.closeAll()
+		return nil, err
+	}
+	if deps.Health != nil {
+		deps.Health.Add("listening", s.ready)
+		deps.Health.Add("user_table", s.tablesReady)
+	}
+	return s, nil
+}
+
+func (s *Server) open(ctx context.Context) error {
+	if s.cfg.TLS.Enabled() {
+		manager, err := certs.New(s.cfg.TLS, s.log)
+		if err != nil {
+			return err
+		}
+		s.certs, s.tls = manager, manager.TLSConfig()
+	}
+	realms, err := openRealms(ctx, s.cfg)
+	if err != nil {
+		return err
+	}
+	s.realms.Store(realms)
+	workers := s.cfg.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	for range workers {
+		loop, err := relay.NewLoop()
+		if err != nil {
+			return err
+		}
+		s.loops = append(s.loops, loop)
+	}
+	if err := s.listen(ctx); err != nil {
+		return err
+	}
+	return s.findHosts()
+}
+
+// closeAll undoes open.
+func (s *Server) closeAll() {
+	for _, l := range s.listeners {
+		l.close()
+	}
+	for _, loop := range s.loops {
+		loop.Close()
+	}
+	if realms := s.realms.Load(); realms != nil {
+		realms.close()
+	}
+}
+
+// Run serves until ctx is done, refuses new allocations from then on, waits for the last to end or for ShutdownTimeout, and returns once
+// every goroutine has ended.
+func (s *Server) Run(ctx context.Context) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	s.life = life
+	var group sync.WaitGroup
+	failed := make(chan error, len(s.loops)+len(s.listeners)+2)
+	run := func(f func(context.Context) error) {
+		group.Go(func() {
+			if err := f(life); err != nil {
+				failed <- err
+			}
+		})
+	}
+	for _, loop := range s.loops {
+		run(loop.Run)
+	}
+	for _, l := range s.listeners {
+		switch {
+		case l.stream != nil:
+			run(l.accept)
+		case l.packets != nil:
+			run(l.acceptDTLS)
+		}
+	}
+	if s.certs != nil {
+		run(s.certs.Run)
+	}
+	run(s.sweep)
+	var err error
+	select {
+	case <-ctx.Done():
+		s.drain(failed)
+	case err = <-failed:
+	}
+	s.stop()
+	end()
+	for _, l := range s.listeners {
+		l.close()
+	}
+	s.background.Wait()
+	group.Wait()
+	s.realms.Load().close()
+	return err
+}
+
+// drain waits for allocations to end by themselves.
+func (s *Server) drain(failed <-chan error) {
+	s.draining.Store(true)
+	deadline := time.NewTimer(s.cfg.ShutdownTimeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(sweepEvery / 10)
+	defer tick.Stop()
+	for s.count() > 0 {
+		select {
+		case <-deadline.C:
+			return
+		case <-failed:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// stop ends all allocations and lets nothing begin any more.
+func (s *Server) stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	for _, a := range s.all() {
+		a.end()
+	}
+}
+
+// begin counts a goroutine of a connection or allocation in, unless the server is stopping. The goroutine calls background.Done.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.background.Add(1)
+	return true
+}
+
+// enter counts a connection of a client in; leave counts it out. For a proxied one the client is not known yet.
+func (s *Server) enter(client netip.Addr, proxied bool) bool {
+	if n := s.conns.Add(1); s.cfg.Limits.Connections > 0 && n > int64(s.cfg.Limits.Connections) {
+		s.conns.Add(-1)
+		return false
+	}
+	if !proxied && !s.strangers.Take(site(client)) {
+		s.conns.Add(-1)
+		return false
+	}
+	if !s.begin() {
+		s.conns.Add(-1)
+		if !proxied {
+			s.strangers.Give(site(client))
+		}
+		return false
+	}
+	return true
+}
+
+func (s *Server) leave() { s.conns.Add(-1) }
+
+// all returns the allocations there are.
+func (s *Server) all() []*alloc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*alloc, 0, len(s.allocs))
+	for _, a := range s.allocs {
+		list = append(list, a)
+	}
+	return list
+}
+
+func (s *Server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.allocs)
+}
+
+// sweep ends what has expired and keeps the metrics fresh.
+func (s *Server) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	nextAddresses := time.Now().Add(addressEvery)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			s.sweepOnce(now)
+			if now.After(nextAddresses) {
+				nextAddresses = now.Add(addressEvery)
+				s.findOwn()
+			}
+		}
+	}
+}
+
+func (s *Server) sweepOnce(now time.Time) {
+	s.mu.Lock()
+	for token, res := range s.reservations {
+		if now.After(res.expiresAt) {
+			delete(s.reservations, token)
+			res.host.udp.Give(res.port)
+		}
+	}
+	s.mu.Unlock()
+	for _, a := range s.all() {
+		a.mu.Lock()
+		expired := now.After(a.expiresAt)
+		a.mu.Unlock()
+		if expired {
+			a.end()
+			continue
+		}
+		a.report(s.metrics)
+	}
+}
+
+// Addrs returns the addresses of the listeners of one transport ("udp", "tcp", "tls", "dtls"), with the ports the system chose.
+func (s *Server) Addrs(transport string) (out []netip.AddrPort) {
+	for _, l := range s.listeners {
+		if l.transport.String() == transport {
+			out = append(out, l.addr)
+		}
+	}
+	return out
+}
+
+// Announce says where the server is, for people who try it.
+func (s *Server) Announce() (lines []string) {
+	for _, l := range s.listeners {
+		line := fmt.Sprintf("TURN over %v at %v", l.transport, l.addr)
+		if s.cfg.auto(s.cfg.JamiUser) {
+			line += " (user, password and realm: ring)"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// Reload reads users, secrets and certificates again. On an error what was in force stays in force.
+func (s *Server) Reload() error {
+	var errs []error
+	if s.certs != nil {
+		errs = append(errs, s.certs.Reload())
+	}
+	realms, err := s.realms.Load().reread(s.cfg)
+	if err == nil {
+		s.realms.Store(realms)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func (s *Server) ready(context.Context) error {
+	if s.draining.Load() {
+		return errors.New("draining: no new allocations")
+	}
+	return nil
+}
+
+func (s *Server) tablesReady(ctx context.Context) error { return s.realms.Load().ping(ctx) }
