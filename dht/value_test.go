@@ -2,8 +2,11 @@ package dht_test
 
 import (
 	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"net/netip"
 	"strings"
 	"testing"
@@ -179,6 +182,44 @@ func TestSize(t *testing.T) {
 	}
 	if v.Footprint() < v.Size()+len(v.Owner.DER()) {
 		t.Errorf("Footprint = %d leaves out the owner", v.Footprint())
+	}
+}
+
+// 65,536 bytes of data with nothing else just fit what may be announced in
+// parts, if the id is small (§4.3).
+func TestLargestValue(t *testing.T) {
+	t.Parallel()
+	v := dht.Value{ID: 1, Data: make([]byte, dht.MaxValueSize)}
+	if got := len(v.Append(nil)); got != 65568 {
+		t.Errorf("%d bytes serialised, want 65568", got)
+	}
+	if _, err := dht.StoreIfSmall(dht.InfoHash{}, &v, netip.AddrPort{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Keys too small to be worth anything never verify; keys so large that
+// verifying costs too much are not even parsed (§19.3, 25).
+func TestRSASizeBounds(t *testing.T) {
+	t.Parallel()
+	der := func(bits uint) []byte {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		b, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 65537})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for bits, want := range map[uint]struct{ parses, usable bool }{
+		512: {true, false}, 1023: {true, false}, 1024: {true, true}, 8192: {true, true}, 8200: {false, false}, 16384: {false, false},
+	} {
+		k, err := dht.ParsePublicKey(der(bits))
+		if (err == nil) != want.parses || err == nil && (k.RSA() != nil) != want.usable {
+			t.Errorf("%d bits: %v", bits, err)
+		}
+		if err == nil && !errors.Is(k.Verify([]byte("m"), make([]byte, bits/8)), dht.ErrBadSignature) {
+			t.Errorf("%d bits: verifies", bits)
+		}
 	}
 }
 

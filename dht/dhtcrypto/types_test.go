@@ -1,6 +1,7 @@
 package dhtcrypto_test
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"testing"
@@ -78,6 +79,7 @@ func TestStorePolicies(t *testing.T) {
 		{"certificate, short id", cert, alice.ID(), true},
 		{"certificate, long id", cert, alice.LongID().Place(), true},
 		{"certificate elsewhere", cert, place, false},
+		{"certificate of 64 KiB", &dht.Value{ID: 1, Type: 8, Data: append(bytes.Clone(cert.Data), make([]byte, 65536)...)}, alice.ID(), false},
 		{"certificate garbage", &dht.Value{ID: 1, Type: 8, Data: []byte("x")}, place, false},
 	}
 	types := dhtcrypto.Types(nil)

@@ -85,6 +85,12 @@ func TestParseAccepts(t *testing.T) {
 		{"token as str", request("refresh", str("token"), str("tok")), func(p *wire.Packet) bool { return string(p.Token) == "tok" }},
 		{"token as array", request("refresh", str("token"), arr(num(1), num(255))),
 			func(p *wire.Packet) bool { return string(p.Token) == "\x01\xff" }},
+		{"sid as str", request("listen", str("sid"), str("ab")), func(p *wire.Packet) bool { return p.SocketID == 0x61620000 }},
+		{"n4 as str", obj(str("r"), obj(str("id"), id20, str("n4"), str(strings.Repeat("x", 26)))), func(p *wire.Packet) bool { return len(p.Nodes4) == 26 }},
+		{"part data as str", obj(str("p"), obj(num(0), obj(str("o"), num(3), str("d"), str("xy")))),
+			func(p *wire.Packet) bool {
+				return p.Kind == wire.Part && string(p.Pieces[0].Data) == "xy" && p.Pieces[0].Offset == 3
+			}},
 		{"sa of odd length", obj(str("r"), obj(str("id"), id20, str("sa"), bin([]byte{1, 2, 3}))),
 			func(p *wire.Packet) bool { return p.Kind == wire.Reply && !p.PublicAddr.IsValid() }},
 		{"foreign family", request("find", str("target"), id20, str("w"), arr(num(2), num(30))),
