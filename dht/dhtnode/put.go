@@ -1,7 +1,6 @@
 package dhtnode
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -142,7 +141,7 @@ func (p *put) join(done chan error) *put {
 
 // storeHere keeps our own copy, whatever policies say about those of others.
 func (p *put) storeHere(now time.Time) {
-	sv := storage.Value{Raw: bytes.Clone(p.raw), ID: p.v.ID, Type: p.v.Type, Created: p.created}
+	sv := storage.Value{Raw: p.raw, ID: p.v.ID, Type: p.v.Type, Created: p.created}
 	lifetime := p.lifetime
 	if p.permanent {
 		lifetime = storage.Forever

@@ -23,6 +23,7 @@ type reader struct {
 	n    *Node
 	conn int
 	msgs []udpio.Message
+	room []byte     // of msgs
 	in   []*inbound // in[:used] hold the running batch
 	used int
 	out  outbox
@@ -38,9 +39,9 @@ type inbound struct {
 
 func newReader(n *Node, conn int) *reader {
 	r := &reader{n: n, conn: conn, msgs: make([]udpio.Message, udpio.MaxBatch)}
-	room := make([]byte, len(r.msgs)*udpio.MaxDatagram)
+	r.room = newRoom(len(r.msgs) * udpio.MaxDatagram)
 	for i := range r.msgs {
-		r.msgs[i].Buf = room[i*udpio.MaxDatagram:][:udpio.MaxDatagram:udpio.MaxDatagram]
+		r.msgs[i].Buf = r.room[i*udpio.MaxDatagram:][:udpio.MaxDatagram:udpio.MaxDatagram]
 	}
 	r.turn = r.handle
 	return r
@@ -49,6 +50,7 @@ func newReader(n *Node, conn int) *reader {
 // read handles what arrives at one socket until ctx is done.
 func (n *Node) read(ctx context.Context, conn int) error {
 	r := newReader(n, conn)
+	defer freeRoom(r.room)
 	for failed := 0; ; {
 		k, err := n.conns[conn].ReadBatch(r.msgs)
 		if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package dhtnode
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/jirani/jirani/dht"
@@ -53,7 +54,7 @@ func (n *Node) pushStored(key dht.InfoHash, l storage.Listener, now time.Time) {
 		n.pushLegacy(key, l, values, now)
 		return
 	}
-	for group := range wire.GroupUpdates(append([][]byte(nil), values...)) {
+	for group := range wire.GroupUpdates(slices.Clone(values)) {
 		n.update(key, l, &wire.Packet{InfoHash: key, Version: wire.ListenVersion}, group, now)
 	}
 }
@@ -128,6 +129,9 @@ func (n *Node) update(key dht.InfoHash, l storage.Listener, p *wire.Packet, valu
 	p.Kind, p.SocketID = wire.Update, l.Socket
 	p.Token = bytes.Clone(n.tokens.issue(l.Addr))
 	n.count.pushes.Add(1)
+	if wire.Fragmented(values) { // kept for sending again, while the storage's memory may change
+		values = cloneAll(values)
+	}
 	n.requestValues(f, node, p, values, now, func(a answer, now time.Time) {
 		if a.p == nil {
 			n.store.DropListeners(key, func(o *storage.Listener) bool {
@@ -135,6 +139,14 @@ func (n *Node) update(key dht.InfoHash, l storage.Listener, p *wire.Packet, valu
 			})
 		}
 	})
+}
+
+func cloneAll(values [][]byte) [][]byte {
+	c := make([][]byte, len(values))
+	for i, v := range values {
+		c[i] = bytes.Clone(v)
+	}
+	return c
 }
 
 // pushLegacy sends values to a version 0 listener: as a reply whose transaction is the socket number (§11.4). Values too

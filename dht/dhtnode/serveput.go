@@ -1,7 +1,6 @@
 package dhtnode
 
 import (
-	"bytes"
 	"context"
 	"net/netip"
 	"time"
@@ -181,7 +180,7 @@ func (n *Node) storeValue(key dht.InfoHash, v *dht.Value, created time.Time, fro
 		return false
 	}
 	n.encoded = v.Append(n.encoded[:0])
-	sv := storage.Value{Raw: bytes.Clone(n.encoded), ID: v.ID, Type: v.Type, Created: created, Source: from.Addr()}
+	sv := storage.Value{Raw: n.encoded, ID: v.ID, Type: v.Type, Created: created, Source: from.Addr()}
 	return n.insert(key, v, sv, t.Lifetime, now)
 }
 

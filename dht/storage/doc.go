@@ -5,8 +5,9 @@
 //
 // # Form
 //
-// Values are kept as the bytes they are sent as, one slice each, so that answering a get copies and does not encode.
-// What a store needs to decide (id, type, times, source) stands beside it.
+// Values are kept as the bytes they are sent as, so that answering a get copies and does not encode, packed into pages
+// outside the collector's heap. What a store needs to decide (id, type, times, source) stands in a record without
+// pointers. A value of 200 bytes costs about 350 bytes in all.
 //
 // # Quotas (§12.2, §12.5)
 //
@@ -19,8 +20,7 @@
 // # Expiry
 //
 // Each source keeps its values in a heap by end of life and the store keeps the sources in a heap by their first end, so
-// an idle value or listener costs no time at all. A refreshed value stays where it is in the heap and is put back when it
-// surfaces.
+// an idle value or listener costs no time at all.
 //
 // A Store is not safe for concurrent use.
 package storage

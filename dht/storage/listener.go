@@ -26,28 +26,18 @@ type Listener struct {
 // is false when a limit keeps it out.
 func (s *Store) Listen(key dht.InfoHash, l Listener, now time.Time) (isNew, ok bool) {
 	l.lastSeen = s.stamp(now)
-	p := s.keys[key]
-	if p != nil {
-		if i := slices.IndexFunc(p.listeners, l.same); i >= 0 {
-			p.listeners[i] = l
-			return false, true
-		}
+	at := s.listeners[key]
+	if i := slices.IndexFunc(at, l.same); i >= 0 {
+		at[i] = l
+		return false, true
 	}
 	src := SourceOf(l.Addr.Addr())
-	if s.listeners >= s.limits.Listeners || s.listening[src] >= s.limits.ListenersPerSource {
+	if s.nlisten >= s.limits.Listeners || s.listening[src] >= s.limits.ListenersPerSource ||
+		len(at) >= s.limits.ListenersPerKey || len(at) == 0 && s.keys() >= s.limits.Keys {
 		return false, false
 	}
-	if p == nil {
-		if len(s.keys) >= s.limits.Keys {
-			return false, false
-		}
-		p = new(place)
-		s.keys[key] = p
-	} else if len(p.listeners) >= s.limits.ListenersPerKey {
-		return false, false
-	}
-	p.listeners = append(p.listeners, l)
-	s.listeners++
+	s.listeners[key] = append(at, l)
+	s.nlisten++
 	s.listening[src]++
 	return true, true
 }
@@ -57,66 +47,48 @@ func (l Listener) same(o Listener) bool {
 }
 
 // Listeners returns the remote listeners at key. The slice is the store's own: do not keep or change it.
-func (s *Store) Listeners(key dht.InfoHash) []Listener {
-	if p := s.keys[key]; p != nil {
-		return p.listeners
-	}
-	return nil
-}
+func (s *Store) Listeners(key dht.InfoHash) []Listener { return s.listeners[key] }
 
-// DropListeners removes those for which drop returns true; key limits it to one key unless it is zero. It looks at every
-// key then: for rare events.
+// DropListeners removes those at key for which drop returns true.
 func (s *Store) DropListeners(key dht.InfoHash, drop func(*Listener) bool) {
-	if !key.IsZero() {
-		if p := s.keys[key]; p != nil {
-			s.prune(key, p, drop)
-		}
-		return
-	}
-	for k, p := range s.keys {
-		s.prune(k, p, drop)
-	}
-}
-
-// SweepListeners removes listeners that were not renewed in time.
-func (s *Store) SweepListeners(now time.Time) {
-	before := s.stamp(now.Add(-ListenerLifetime))
-	s.DropListeners(dht.InfoHash{}, func(l *Listener) bool { return l.lastSeen < before })
-}
-
-func (s *Store) prune(key dht.InfoHash, p *place, drop func(*Listener) bool) {
-	if len(p.listeners) == 0 {
-		return
-	}
-	p.listeners = slices.DeleteFunc(p.listeners, func(l Listener) bool {
+	rest := slices.DeleteFunc(s.listeners[key], func(l Listener) bool {
 		if !drop(&l) {
 			return false
 		}
-		s.listeners--
+		s.nlisten--
 		src := SourceOf(l.Addr.Addr())
 		if s.listening[src]--; s.listening[src] == 0 {
 			delete(s.listening, src)
 		}
 		return true
 	})
-	if len(p.listeners) == 0 {
-		p.listeners = nil
+	if s.listeners[key] = rest; len(rest) == 0 {
+		delete(s.listeners, key)
 	}
-	s.tidy(key, p)
+}
+
+// SweepListeners removes listeners that were not renewed in time. It looks at every key that has any.
+func (s *Store) SweepListeners(now time.Time) {
+	before := s.stamp(now.Add(-ListenerLifetime))
+	for key := range s.listeners {
+		s.DropListeners(key, func(l *Listener) bool { return l.lastSeen < before })
+	}
 }
 
 // Stats is the state of a store in numbers.
 type Stats struct {
-	Keys                int
+	Keys                int // with values
 	Values, LocalValues int
 	Bytes, LocalBytes   int64 // with our overhead, as quotas count
-	Sources, Listeners  int
+	Sources             int
+	Listeners           int // remote
+	ListenedKeys        int // with remote listeners
 }
 
 // Stats returns the current numbers.
 func (s *Store) Stats() Stats {
 	return Stats{
-		Keys: len(s.keys), Values: s.remote.values, LocalValues: s.local.values,
-		Bytes: s.remote.bytes, LocalBytes: s.local.bytes, Sources: len(s.sources), Listeners: s.listeners,
+		Keys: len(s.heads), Values: s.remote.values, LocalValues: s.local.values, Bytes: s.remote.bytes,
+		LocalBytes: s.local.bytes, Sources: len(s.sources), Listeners: s.nlisten, ListenedKeys: len(s.listeners),
 	}
 }

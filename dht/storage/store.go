@@ -4,7 +4,7 @@ import (
 	"container/heap"
 	"math"
 	"net/netip"
-	"slices"
+	"runtime"
 	"time"
 
 	"github.com/jirani/jirani/dht"
@@ -54,16 +54,20 @@ func SourceOf(a netip.Addr) netip.Addr {
 
 // Store holds values and listeners. Create it with New.
 type Store struct {
-	limits    Limits
-	base      time.Time // times are kept as nanoseconds since then
-	keys      map[dht.InfoHash]*place
+	limits Limits
+	base   time.Time               // times are kept as nanoseconds since then
+	heads  map[dht.InfoHash]uint32 // the first value at each key
+	*memory
 	sources   map[netip.Addr]*source
-	byEnd     endHeap  // all sources, the one with the earliest end of life first
-	bySize    sizeHeap // remote sources, the largest first
+	numbered  []*source // by number
+	numbers   []uint32  // free ones
+	byEnd     endHeap   // all sources, the one with the earliest end of life first
+	bySize    sizeHeap  // remote sources, the largest first
 	remote    usage
 	local     usage
-	listening map[netip.Addr]int
-	listeners int
+	listeners map[dht.InfoHash][]Listener
+	listening map[netip.Addr]int // listeners by source
+	nlisten   int
 }
 
 type usage struct {
@@ -71,24 +75,8 @@ type usage struct {
 	values int
 }
 
-// place is all there is at one key.
-type place struct {
-	values    []item
-	listeners []Listener
-}
-
-type item struct {
-	raw     []byte
-	id      dht.ValueID
-	ends    int64 // nanoseconds since base
-	queued  int64 // the end under which it stands in its source's heap
-	src     *source
-	created int32 // seconds since base
-	typ     dht.ValueTypeID
-}
-
-// Value describes one stored value. Raw is its serialised form (§5.1), which the store keeps:
-// nobody may change it.
+// Value describes one stored value. Raw is its serialised form (§5.1). What a Store returns as Raw
+// is its own memory: it must not be changed, and is only valid until the store changes.
 type Value struct {
 	Raw     []byte
 	ID      dht.ValueID
@@ -101,13 +89,17 @@ type Value struct {
 // New returns an empty store. now is the origin of its clock.
 func New(limits Limits, now time.Time) *Store {
 	limits.fill(DefaultLimits)
-	return &Store{
+	s := &Store{
 		limits:    limits,
 		base:      now,
-		keys:      make(map[dht.InfoHash]*place),
+		heads:     make(map[dht.InfoHash]uint32),
+		memory:    &memory{blobs: blobs{maxPages: int(limits.Bytes/pageSize)*3/2 + classes}},
 		sources:   make(map[netip.Addr]*source),
+		listeners: make(map[dht.InfoHash][]Listener),
 		listening: make(map[netip.Addr]int),
 	}
+	runtime.AddCleanup(s, (*memory).unmap, s.memory)
+	return s
 }
 
 func (l *Limits) fill(d Limits) {
@@ -127,14 +119,14 @@ func fill[T int | int64](v *T, d T) {
 }
 
 // Has reports whether the key has an entry: values, or just listeners (§12.3).
-func (s *Store) Has(key dht.InfoHash) bool { return s.keys[key] != nil }
+func (s *Store) Has(key dht.InfoHash) bool {
+	return s.heads[key] != 0 || len(s.listeners[key]) > 0
+}
 
 // Get returns one value.
 func (s *Store) Get(key dht.InfoHash, id dht.ValueID) (Value, bool) {
-	if p := s.keys[key]; p != nil {
-		if i := p.find(id); i >= 0 {
-			return s.view(&p.values[i]), true
-		}
+	if i, _ := s.find(key, id); i != 0 {
+		return s.view(s.items.at(i)), true
 	}
 	return Value{}, false
 }
@@ -142,33 +134,40 @@ func (s *Store) Get(key dht.InfoHash, id dht.ValueID) (Value, bool) {
 // Values calls yield with each value at key that lives at now, in the order they came, until it returns false. The store
 // must not be changed meanwhile.
 func (s *Store) Values(key dht.InfoHash, now time.Time, yield func(Value) bool) {
-	p := s.keys[key]
-	if p == nil {
-		return
-	}
 	at := s.stamp(now)
-	for i := range p.values {
-		if p.values[i].ends > at && !yield(s.view(&p.values[i])) {
+	for i := s.heads[key]; i != 0; {
+		it := s.items.at(i)
+		if it.ends > at && !yield(s.view(it)) {
 			return
 		}
+		i = it.next
 	}
 }
 
 // Keys calls yield with each key that has values.
 func (s *Store) Keys(yield func(dht.InfoHash) bool) {
-	for k, p := range s.keys {
-		if len(p.values) > 0 && !yield(k) {
+	for k := range s.heads {
+		if !yield(k) {
 			return
 		}
 	}
 }
 
-func (p *place) find(id dht.ValueID) int {
-	return slices.IndexFunc(p.values, func(it item) bool { return it.id == id })
+// find returns the number of a value, 0 if it is not there, and how many stand before it.
+func (s *Store) find(key dht.InfoHash, id dht.ValueID) (i uint32, before int) {
+	for i = s.heads[key]; i != 0; before++ {
+		it := s.items.at(i)
+		if it.id == id {
+			return i, before
+		}
+		i = it.next
+	}
+	return 0, before
 }
 
 func (s *Store) view(it *item) Value {
-	v := Value{Raw: it.raw, ID: it.id, Type: it.typ, Created: s.base.Add(time.Duration(it.created) * time.Second), Source: it.src.addr}
+	v := Value{Raw: s.blobs.get(it.blob, int(it.size)), ID: it.id, Type: it.typ,
+		Created: s.base.Add(time.Duration(it.created) * time.Second), Source: s.numbered[it.src].addr}
 	if it.ends != math.MaxInt64 {
 		v.Ends = s.base.Add(time.Duration(it.ends))
 	}
@@ -197,96 +196,98 @@ type Gone struct {
 	ID  dht.ValueID
 }
 
-// Set stores v at key, in the place of the value with its id if there is one, to end lifetime after v.Created. It
-// reports false when a limit keeps it out: too many keys or values, or alone larger than its source's quota. Values
+// Set stores a copy of v at key, in the place of the value with its id if there is one, to end lifetime after v.Created.
+// It reports false when a limit keeps it out: too many keys or values, or alone larger than its source's quota. Values
 // dropped to make room are appended to gone.
 func (s *Store) Set(key dht.InfoHash, v Value, lifetime time.Duration, now time.Time, gone []Gone) (bool, []Gone) {
 	src := SourceOf(v.Source)
-	size := int64(len(v.Raw) + overhead)
-	if src.IsValid() && size > min(s.limits.Bytes, s.limits.BytesPerSource) {
+	if src.IsValid() && int64(len(v.Raw)+overhead) > min(s.limits.Bytes, s.limits.BytesPerSource) {
 		return false, gone
 	}
-	p := s.keys[key]
-	if p == nil {
-		if len(s.keys) >= s.limits.Keys {
-			return false, gone
-		}
-		p = new(place)
-		s.keys[key] = p
-	}
-	i := p.find(v.ID)
-	if i < 0 {
-		if len(p.values) >= s.limits.ValuesPerKey {
-			return false, gone
-		}
-		p.values = append(p.values, item{id: v.ID})
-		i = len(p.values) - 1
+	i, before := s.find(key, v.ID)
+	if i != 0 {
+		s.unbook(i)
+		s.blobs.free(s.items.at(i).blob)
 	} else {
-		s.charge(p.values[i].src, -int64(len(p.values[i].raw)+overhead), -1)
+		if before >= s.limits.ValuesPerKey || before == 0 && s.keys() >= s.limits.Keys {
+			return false, gone
+		}
+		i = s.append(key)
 	}
-	it := &p.values[i]
-	old := it.src
-	it.raw, it.typ, it.src = v.Raw, v.Type, s.source(src)
+	it := s.items.at(i)
+	it.id, it.typ, it.blob, it.size = v.ID, v.Type, s.blobs.put(v.Raw), uint32(len(v.Raw))
 	it.created, it.ends = s.seconds(v.Created), s.end(v.Created, lifetime)
-	it.queued = it.ends
-	it.src.queue(deadline{it.ends, v.ID, key})
-	s.charge(it.src, size, 1)
-	if old != nil && old != it.src {
-		s.settle(old)
-	}
+	s.book(s.source(src), i)
 	return true, s.evict(now, gone)
 }
+
+// append adds an empty item at the end of key's list.
+func (s *Store) append(key dht.InfoHash) uint32 {
+	i := s.items.alloc()
+	s.items.at(i).key = key
+	last := s.heads[key]
+	if last == 0 {
+		s.heads[key] = i
+		return i
+	}
+	for next := s.items.at(last).next; next != 0; next = s.items.at(last).next {
+		last = next
+	}
+	s.items.at(last).next = i
+	return i
+}
+
+// keys counts those with values and those with listeners; one with both counts twice.
+func (s *Store) keys() int { return len(s.heads) + len(s.listeners) }
 
 // Refresh gives the value a new life of the given length from now, never shortening it (§12.3). It reports false if it
 // is not there.
 func (s *Store) Refresh(key dht.InfoHash, id dht.ValueID, lifetime time.Duration, now time.Time) bool {
-	p := s.keys[key]
-	if p == nil {
+	i, _ := s.find(key, id)
+	if i == 0 || s.items.at(i).ends <= s.stamp(now) {
 		return false
 	}
-	i := p.find(id)
-	if i < 0 || p.values[i].ends <= s.stamp(now) {
-		return false
-	}
-	it := &p.values[i]
+	it := s.items.at(i)
 	it.created, it.ends = s.seconds(now), max(it.ends, s.end(now, lifetime))
+	c := s.numbered[it.src]
+	c.ends.fix(it.pos)
+	heap.Fix(&s.byEnd, c.atEnd)
 	return true
 }
 
 // Remove drops one value.
 func (s *Store) Remove(key dht.InfoHash, id dht.ValueID) bool {
-	p := s.keys[key]
-	if p == nil {
-		return false
+	i, _ := s.find(key, id)
+	if i != 0 {
+		s.drop(i)
 	}
-	i := p.find(id)
-	if i < 0 {
-		return false
-	}
-	s.drop(key, p, i)
-	return true
+	return i != 0
 }
 
-// drop removes value i of p, and p with its last content. Its deadline stays queued and is ignored when it surfaces.
-func (s *Store) drop(key dht.InfoHash, p *place, i int) {
-	it := p.values[i]
-	p.values = slices.Delete(p.values, i, i+1)
-	s.charge(it.src, -int64(len(it.raw)+overhead), -1)
-	s.settle(it.src)
-	s.tidy(key, p)
-}
-
-func (s *Store) tidy(key dht.InfoHash, p *place) {
-	if len(p.values) == 0 && len(p.listeners) == 0 {
-		delete(s.keys, key)
+// drop removes item i, and its key with the last one.
+func (s *Store) drop(i uint32) {
+	it := s.items.at(i)
+	switch first := s.heads[it.key]; {
+	case first != i:
+		for s.items.at(first).next != i {
+			first = s.items.at(first).next
+		}
+		s.items.at(first).next = it.next
+	case it.next != 0:
+		s.heads[it.key] = it.next
+	default:
+		delete(s.heads, it.key)
 	}
+	s.unbook(i)
+	s.blobs.free(it.blob)
+	s.items.release(i)
 }
 
 // Expire removes the values whose life is over at now and appends them to gone.
 func (s *Store) Expire(now time.Time, gone []Gone) []Gone {
 	at := s.stamp(now)
 	for len(s.byEnd) > 0 && s.byEnd[0].first() <= at {
-		gone = s.surface(s.byEnd[0], at, gone)
+		gone = s.dropFirst(s.byEnd[0], gone)
 	}
 	return gone
 }
@@ -297,26 +298,4 @@ func (s *Store) Next() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return s.base.Add(time.Duration(s.byEnd[0].first())), true
-}
-
-// surface takes the first deadline of src and drops its value if that was its end; a refreshed value is queued again.
-func (s *Store) surface(src *source, at int64, gone []Gone) []Gone {
-	d := heap.Pop(&src.ends).(deadline)
-	p := s.keys[d.key]
-	i := -1
-	if p != nil {
-		i = p.find(d.id)
-	}
-	switch {
-	case i < 0 || p.values[i].src != src || p.values[i].queued != d.at:
-	case p.values[i].ends > at:
-		p.values[i].queued = p.values[i].ends
-		src.queue(deadline{p.values[i].ends, d.id, d.key})
-	default:
-		gone = append(gone, Gone{d.key, d.id})
-		s.drop(d.key, p, i)
-		return gone
-	}
-	s.settle(src)
-	return gone
 }

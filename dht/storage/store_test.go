@@ -169,7 +169,7 @@ func TestListeners(t *testing.T) {
 		}
 	}
 	s.SweepListeners(t0.Add(time.Hour))
-	if st := s.Stats(); st != (Stats{}) || len(s.listening) != 0 || len(s.keys) != 0 {
+	if st := s.Stats(); st != (Stats{}) || len(s.listening) != 0 || s.keys() != 0 {
 		t.Errorf("something stays: %+v", st)
 	}
 }
@@ -195,7 +195,11 @@ func TestRandomOperations(t *testing.T) {
 			if r.IntN(5) == 0 {
 				src = Local
 			}
-			v := value(id, src, r.IntN(400))
+			size := r.IntN(400)
+			if r.IntN(20) == 0 {
+				size = r.IntN(6000)
+			}
+			v := value(id, src, size)
 			v.Created = now
 			s.Set(k, v, time.Duration(r.IntN(1200))*time.Second, now, nil)
 		}
@@ -205,23 +209,36 @@ func TestRandomOperations(t *testing.T) {
 	if st := s.Stats(); st != (Stats{}) || len(s.byEnd)+len(s.bySize) != 0 {
 		t.Errorf("something stays: %+v", st)
 	}
+	for i := range s.blobs.pages {
+		if s.blobs.pages[i].used != 0 {
+			t.Errorf("page %d still holds %d", i, s.blobs.pages[i].used)
+		}
+	}
 }
 
 func recount(t *testing.T, s *Store) {
 	t.Helper()
 	var got Stats
-	for _, p := range s.keys {
-		for _, it := range p.values {
-			if it.src.atSize < 0 {
+	for _, i := range s.heads {
+		for ; i != 0; i = s.items.at(i).next {
+			it := s.items.at(i)
+			c := s.numbered[it.src]
+			if c.ends.heap[it.pos] != i {
+				t.Fatal("place in heap wrong")
+			}
+			if raw := s.blobs.get(it.blob, int(it.size)); len(raw) > 0 && (raw[0] != 'x' || raw[len(raw)-1] != 'x') {
+				t.Fatal("bytes lost")
+			}
+			if c.atSize < 0 {
 				got.LocalValues++
-				got.LocalBytes += int64(len(it.raw) + overhead)
+				got.LocalBytes += int64(it.size) + overhead
 			} else {
 				got.Values++
-				got.Bytes += int64(len(it.raw) + overhead)
+				got.Bytes += int64(it.size) + overhead
 			}
 		}
 	}
-	got.Keys, got.Sources = len(s.keys), len(s.sources)
+	got.Keys, got.Sources = len(s.heads), len(s.sources)
 	if st := s.Stats(); st != got {
 		t.Fatalf("Stats = %+v, counted %+v", st, got)
 	}
