@@ -126,8 +126,8 @@ type Policy struct {
 	Hash   [32]byte
 }
 
-// Import says that the registrations of the batch it opens were taken over
-// from another log as of the given checkpoint.
+// Import says that registrations from here on were taken over, in order, from
+// another log as of the given checkpoint; where that ends the log does not say.
 //
 //	u8 6, u64 ms, u16 n, origin[n], u64 size, root[32]
 type Import struct {

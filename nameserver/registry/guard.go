@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/jirani/jirani/internal/durable"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/store"
@@ -25,6 +27,9 @@ func (r *Registry) maySign(ctx context.Context, st store.State) error {
 	if st.VKey != r.key.VKey() {
 		return r.freeze(fmt.Errorf("%w: the key in force is %s, not this server's", ErrReadOnly, st.VKey))
 	}
+	if st.Size != st.PubSize {
+		return r.freeze(fmt.Errorf("%w: the store is a mirror's, stopped between checkpoints; promote it", ErrReadOnly))
+	}
 	if r.guarded {
 		return nil
 	}
@@ -36,7 +41,10 @@ func (r *Registry) maySign(ctx context.Context, st store.State) error {
 }
 
 // guard compares the published state with what others saw of it.
-func (r *Registry) guard(ctx context.Context) error {
+func (r *Registry) guard(ctx context.Context) error { return r.guardWith(ctx, nil) }
+
+// guardWith does so for the published state with ahead on top, if not nil.
+func (r *Registry) guardWith(ctx context.Context, ahead *stage) error {
 	guards := r.opt.Guards
 	if r.opt.Published != "" {
 		guards = append(guards[:len(guards):len(guards)], PublishedFile(r.opt.Published))
@@ -50,7 +58,7 @@ func (r *Registry) guard(ctx context.Context) error {
 		if signed == nil {
 			continue
 		}
-		if err := r.compare(ctx, signed); err != nil {
+		if err := r.compare(ctx, signed, ahead); err != nil {
 			return fmt.Errorf("%w (%s)", err, g.Name())
 		}
 	}
@@ -58,8 +66,12 @@ func (r *Registry) guard(ctx context.Context) error {
 }
 
 // compare checks that a checkpoint once published is a prefix of this log.
-func (r *Registry) compare(ctx context.Context, signed []byte) error {
-	ring, err := ledger.KeyRing(r.head.vkeys...)
+func (r *Registry) compare(ctx context.Context, signed []byte, ahead *stage) error {
+	h, fetch := r.head, r.fetchTile(ctx)
+	if ahead != nil {
+		h, fetch = ahead.result(), ahead.fetch
+	}
+	ring, err := ledger.KeyRing(h.vkeys...)
 	if err != nil {
 		return err
 	}
@@ -67,10 +79,10 @@ func (r *Registry) compare(ctx context.Context, signed []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: its checkpoint is not signed by a key of this log: %w", ErrRolledBack, err)
 	}
-	if size := r.head.edge.Size(); c.Size > size {
+	if size := h.edge.Size(); c.Size > size {
 		return fmt.Errorf("%w: %d entries here, %d there", ErrRolledBack, size, c.Size)
 	}
-	root, err := r.RootAt(ctx, c.Size)
+	root, err := tlog.TreeHash(c.Size, h.edge.Reader(fetch))
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,8 @@ const longPoll = 25 * time.Second
 // tlog-tiles, and the verifier keys. The paths are below wherever it is
 // mounted:
 //
-//	checkpoint[?after=N]   the signed checkpoint; waits until its size is above N
+//	checkpoint[?after=N[&wait=S]]   the signed checkpoint; waits until its size
+//	                       is above N, or for S seconds (at most and by default 25)
 //	vkeys                  one verifier key per line, the one in force first
 //	tile/<L>/<N>[.p/<W>], tile/entries/<N>[.p/<W>], tile/evidence/<N>[.p/<W>]
 //
@@ -48,9 +49,13 @@ func serveCheckpoint(w http.ResponseWriter, q *http.Request, r Reader) {
 			http.Error(w, "after is not a size", http.StatusBadRequest)
 			return
 		}
+		wait := longPoll
+		if sec, err := strconv.Atoi(q.URL.Query().Get("wait")); err == nil && sec >= 0 {
+			wait = min(wait, time.Duration(sec)*time.Second)
+		}
 		// The server's write deadline is for answers, not for waiting.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longPoll + 10*time.Second))
-		ctx, cancel := context.WithTimeout(q.Context(), longPoll)
+		ctx, cancel := context.WithTimeout(q.Context(), wait)
 		defer cancel()
 		if signed, err = r.WaitCheckpoint(ctx, n); errors.Is(err, context.DeadlineExceeded) {
 			signed, err = r.Checkpoint(q.Context())

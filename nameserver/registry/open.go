@@ -34,6 +34,7 @@ type Registry struct {
 
 	view    atomic.Pointer[view] // changes only inside the tree's commit
 	trouble atomic.Pointer[trouble]
+	heard   atomic.Int64 // when a mirror last knew to be up to date, Unix ms
 
 	mu      sync.Mutex // held by whoever extends the log: sequencer, catch-up, ingest
 	head    head       // of what the store holds and this process has checked
@@ -51,6 +52,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxBatch, 1024)
 	setDefault(&o.Queue, 8192)
 	setDefault(&o.CacheBytes, 64<<20)
+	setDefault(&o.MaxStale, 10*time.Second)
 	setDefault(&o.Poll, 250*time.Millisecond)
 	setDefault(&o.Verifiers, runtime.GOMAXPROCS(0))
 	if o.Log == nil {
@@ -149,6 +151,9 @@ func (r *Registry) extendTo(ctx context.Context, st store.State, bulk bool) erro
 	return nil
 }
 
+// maxFull bounds the full tiles held for the cache during a replay.
+const maxFull = 512
+
 // replay adds the store's entries up to size end to s. One goroutine reads
 // while this one hashes; it ends with the call.
 func (r *Registry) replay(ctx context.Context, s *stage, end int64) error {
@@ -184,6 +189,9 @@ func (r *Registry) replay(ctx context.Context, s *stage, end int64) error {
 			if _, err := s.add(b); err != nil {
 				return err
 			}
+		}
+		if len(s.log.Full) > maxFull {
+			s.log.Full = nil // they are in the store
 		}
 	}
 	return readErr
@@ -259,8 +267,11 @@ func (r *Registry) refresh(ctx context.Context) error {
 	if r.view.Load() == nil {
 		return ErrNotReady
 	}
-	if r.mirror() {
-		return nil // fed by Ingest in this process
+	if r.mirror() { // fed by Ingest in this process
+		if at := r.heard.Load(); at == 0 || r.opt.Now().UnixMilli()-at > r.opt.MaxStale.Milliseconds() {
+			return fmt.Errorf("%w: mirror has not heard from its source", ErrNotReady)
+		}
+		return nil
 	}
 	st, err := r.store.State(ctx)
 	if err != nil {

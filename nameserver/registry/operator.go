@@ -35,6 +35,19 @@ func (r *Registry) RecordPolicy(ctx context.Context, hash [32]byte) error {
 	}})
 }
 
+// RecordImport logs that registrations from here on come from another log. It
+// does nothing if the log's last entries say so already.
+func (r *Registry) RecordImport(ctx context.Context, from ledger.Import) error {
+	return r.operate(&request{ctx: ctx, make: func(h head, ms ledger.Millis) (ledger.Entry, error) {
+		if h.imported == from {
+			return nil, nil
+		}
+		e := from
+		e.Millis = ms
+		return &e, nil
+	}})
+}
+
 // RotateKey implements Writer. The caller has stored next safely before: from
 // here on the old key signs nothing.
 func (r *Registry) RotateKey(ctx context.Context, next ledger.SigningKey) error {

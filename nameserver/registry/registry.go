@@ -93,7 +93,14 @@ type Options struct {
 	// Poll is how often the state row is read for other replicas' progress;
 	// default 250ms.
 	Poll time.Duration
-	Log  *slog.Logger
+	// MaxStale is how old a mirror's last word from its source may be for a
+	// miss to be answered "not found"; beyond it misses are ErrNotReady, since
+	// a wrong "not found" makes clients forget their name. Default 10s.
+	MaxStale time.Duration
+	// Skeleton computes the skeletons of names that come from elsewhere than
+	// Register (mirror, restore); nil leaves them out.
+	Skeleton func(key string) string
+	Log      *slog.Logger
 	// Now is the clock; default time.Now. It may jump; the log's does not.
 	Now func() time.Time
 }

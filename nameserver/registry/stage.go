@@ -22,6 +22,8 @@ type head struct {
 	mapRoot ledger.Hash
 	rootRaw []byte // the MapRoot entry that is the last leaf
 	policy  ledger.Hash
+
+	imported ledger.Import // the last, without its time
 }
 
 func (h *head) vkey() string {
@@ -84,6 +86,7 @@ func (s *stage) addParsed(e ledger.Entry, data []byte, leaf ledger.Hash) error {
 	case *ledger.Policy:
 		s.policy = e.Hash
 	case *ledger.Import:
+		s.imported = ledger.Import{Origin: e.Origin, Size: e.Size, Root: e.Root}
 	default:
 		err = s.addMapped(e, index, leaf)
 	}
