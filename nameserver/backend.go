@@ -13,6 +13,7 @@ import (
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/registry"
 	"github.com/jirani/jirani/nameserver/store"
+	"github.com/jirani/jirani/nameserver/store/postgres"
 	"github.com/jirani/jirani/nameserver/store/sqlite"
 )
 
@@ -72,6 +73,12 @@ func OpenStore(ctx context.Context, cfg Config) (store.Store, error) {
 	switch cfg.Store.Engine {
 	case EngineSQLite:
 		return sqlite.Open(ctx, filepath.Join(cfg.StateDir, databaseFile), sqlite.Options{})
+	case EnginePostgres:
+		dsn, err := cfg.Store.DSNFile.Read()
+		if err != nil {
+			return nil, err
+		}
+		return postgres.Open(ctx, dsn)
 	default:
 		return nil, fmt.Errorf("nameserver: no engine %q", cfg.Store.Engine)
 	}

@@ -1,96 +1,41 @@
 package nameserver
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/jirani/jirani/internal/httpapi"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/nameproto"
+	"github.com/jirani/jirani/nameserver/registry"
 )
 
 // ledgerRoutes serve the log to those who verify it. The checkpoint, the keys,
 // the rules and proofs say nothing about names one cannot spell and are open
 // to all; tiles and bundles are the whole directory.
 func (s *Server) ledgerRoutes(r chi.Router) {
-	r.Get("/checkpoint", s.ledgerCheckpoint)
-	r.Get("/vkeys", s.ledgerVKeys)
-	r.Get("/tile/*", s.ledgerTile)
+	log := http.StripPrefix("/ledger", registry.NewHandler(s.reader))
+	r.Method(http.MethodGet, "/checkpoint", log)
+	r.Method(http.MethodGet, "/vkeys", log)
+	r.Method(http.MethodGet, "/tile/*", s.guarded(log))
 	r.Get("/policy", s.ledgerPolicy)
 	r.Get("/proof/{name}", s.nameProof)
 	r.Get("/proof/addr/{addr}", s.addressProof)
 }
 
-// longPoll is how long a request for a checkpoint waits for a larger log.
-const longPoll = 25 * time.Second
-
-// ledgerCheckpoint answers GET /ledger/checkpoint[?after=N]. With after it
-// waits until the log is larger than N, or gives what there is.
-func (s *Server) ledgerCheckpoint(w http.ResponseWriter, r *http.Request) {
-	var note []byte
-	var err error
-	if text := r.URL.Query().Get("after"); text != "" {
-		after, perr := indexParam(text)
-		if perr != nil {
-			s.writeError(w, perr)
+// guarded lets only those through who may mirror.
+func (s *Server) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.mayMirror(r) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="ledger"`)
+			writeBody(w, http.StatusUnauthorized, nameproto.AppendError(nil, "the ledger is open to token holders only"))
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), longPoll)
-		defer cancel()
-		note, err = s.reader.WaitCheckpoint(ctx, after)
-		if ctx.Err() != nil {
-			err = nil
-			note = nil
-		}
-	}
-	if err == nil && note == nil {
-		note, err = s.reader.Checkpoint(r.Context())
-	}
-	if err != nil {
-		s.writeError(w, err)
-		return
-	}
-	writeText(w, note)
-}
-
-func writeText(w http.ResponseWriter, text []byte) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	_, _ = w.Write(text)
-}
-
-func (s *Server) ledgerVKeys(w http.ResponseWriter, _ *http.Request) {
-	writeText(w, []byte(strings.Join(s.reader.VKeys(), "\n")+"\n"))
-}
-
-// ledgerTile answers GET /ledger/tile/… for those who may mirror. Full tiles
-// never change.
-func (s *Server) ledgerTile(w http.ResponseWriter, r *http.Request) {
-	if !s.mayMirror(r) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="ledger"`)
-		writeBody(w, http.StatusUnauthorized, nameproto.AppendError(nil, "the ledger is open to token holders only"))
-		return
-	}
-	id, err := ledger.ParseTilePath("tile/" + chi.URLParam(r, "*"))
-	var data []byte
-	if err == nil {
-		data, err = s.reader.Resource(r.Context(), id)
-	}
-	if err != nil {
-		s.writeError(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
-	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	_, _ = w.Write(data)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // ledgerPolicy answers GET /ledger/policy with the rules text whose hash the
@@ -117,7 +62,7 @@ func addressSubject(r *http.Request) (ledger.Subject, error) {
 }
 
 // writeProof answers with the proof about the subject, unless err says that
-// there is no subject.
+// there is no subject: in its text form, or as JSON for who asks for that.
 func (s *Server) writeProof(w http.ResponseWriter, r *http.Request, subject ledger.Subject, err error) {
 	var proof ledger.Proof
 	if err == nil {
@@ -127,5 +72,16 @@ func (s *Server) writeProof(w http.ResponseWriter, r *http.Request, subject ledg
 		s.writeError(w, err)
 		return
 	}
-	httpapi.WriteJSON(w, http.StatusOK, proofOf(proof))
+	w.Header().Set("Vary", "Accept")
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+		httpapi.WriteJSON(w, http.StatusOK, proof)
+		return
+	}
+	text, err := proof.MarshalText()
+	if err != nil {
+		s.writeError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write(text)
 }

@@ -97,7 +97,7 @@ func (s *Server) lookupWithProof(w http.ResponseWriter, r *http.Request, rec reg
 		s.writeError(w, perr)
 		return
 	}
-	text, perr := json.Marshal(proofOf(proof))
+	text, perr := json.Marshal(proof)
 	if perr != nil {
 		s.writeError(w, perr)
 		return

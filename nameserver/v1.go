@@ -116,7 +116,7 @@ func (s *Server) answerProof(w http.ResponseWriter, r *http.Request, subject led
 		s.problem(w, err)
 		return
 	}
-	httpapi.WriteJSON(w, http.StatusOK, proofOf(proof))
+	httpapi.WriteJSON(w, http.StatusOK, proof)
 }
 
 // Availability says whether a name could be registered now.

@@ -9,7 +9,6 @@ export const native = subtle !== undefined;
 const utf8 = (s) => new TextEncoder().encode(s);
 const base64 = (s) => Uint8Array.from(atob(s), (c) => c.charCodeAt(0));
 const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-const unhex = (s) => Uint8Array.from(s.match(/../g) ?? [], (b) => parseInt(b, 16));
 const join = (...parts) => new Uint8Array(parts.flatMap((p) => Array.from(p)));
 const u64 = (n) => plain.bytesOf(BigInt(n), 8);
 const same = (a, b) => hex(a) === hex(b);
@@ -68,7 +67,7 @@ async function included(cp, { index, data, inclusion }, what) {
   need(index >= 0 && index < cp.size, missing);
   let hash = await sha256(join([0], base64(data)));
   let fn = BigInt(index), sn = BigInt(cp.size) - 1n;
-  for (const sibling of inclusion.map(unhex)) {
+  for (const sibling of inclusion.map(base64)) {
     need(sn > 0n, missing);
     if (fn & 1n || fn === sn) {
       hash = await sha256(join([1], sibling, hash));
@@ -131,17 +130,17 @@ async function climb(root, key, siblings, hash) {
 }
 
 async function checkMap(proof, key, root) {
-  const siblings = proof.map.siblings.map(unhex), other = proof.map.other;
+  const siblings = proof.siblings.map((s) => (s === "" ? new Uint8Array(32) : base64(s))), other = proof.other;
   if (proof.entry) {
     need(!other, "the map path ends at another key");
     const entryHash = await sha256(join([0], base64(proof.entry.data)));
     return climb(root, key, siblings, await mapLeaf(key, proof.entry.index, entryHash));
   }
   if (!other) return climb(root, key, siblings, new Uint8Array(32));
-  const otherKey = unhex(other.key);
+  const otherKey = base64(other.key);
   need(!same(otherKey, key), "the name is in the map after all");
   for (let i = 0; i < siblings.length; i++) need(bit(otherKey, i) === bit(key, i), "the map path belongs to another key");
-  return climb(root, key, siblings, await mapLeaf(otherKey, other.index, unhex(other.entry_hash)));
+  return climb(root, key, siblings, await mapLeaf(otherKey, other.index, base64(other.entry_hash)));
 }
 
 async function checkEvidence(entry, evidence) {
@@ -155,7 +154,7 @@ async function checkEvidence(entry, evidence) {
 // every step that holds and throws at the first that does not. The result is the
 // entry, or null when the name is proven free.
 export async function check(proof, name, vkey, report) {
-  need(proof.subject.name === name, "the proof is about something else");
+  need(proof.version === 1 && proof.name === name, "the proof is about something else");
   const cp = await openCheckpoint(proof.checkpoint, vkey);
   report("checkpoint", `The log signed its state at ${cp.size} entries.`);
   need(proof.map_root.index === cp.size - 1, "the last entry is missing");
