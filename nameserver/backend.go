@@ -19,9 +19,11 @@ import (
 
 // The files of state_dir.
 const (
-	databaseFile  = "ledger.db"      // the embedded store
-	keyFile       = "log.key"        // signs checkpoints
-	publishedFile = "published.note" // last checkpoint that left this server; guards against rollback
+	databaseFile = "ledger.db" // the embedded store
+	keyFile      = "log.key"   // signs checkpoints
+	// PublishedFile keeps the last checkpoint that left this server; it guards
+	// against rollback.
+	PublishedFile = "published.note"
 )
 
 // openBackend opens store and ledger, and makes them when cfg asks for that.
@@ -48,7 +50,7 @@ func openWriter(ctx context.Context, cfg Config, deps Deps, st store.Store) (bac
 		return backend{}, err
 	}
 	reg, err := registry.Open(ctx, registry.Options{
-		Store: st, Key: key, Published: filepath.Join(cfg.StateDir, publishedFile), Verifiers: cfg.Limits.Verify,
+		Store: st, Key: key, Published: filepath.Join(cfg.StateDir, PublishedFile), Verifiers: cfg.Limits.Verify,
 		Log: deps.Log, Now: deps.Now,
 	})
 	if errors.Is(err, store.ErrNoLedger) {

@@ -23,7 +23,4 @@ Usage: jirani-nameserver [options]
 
 Serves Jami's names. Without a file it serves on 127.0.0.1:8081, open to
 everybody on this machine, with its state under jirani-data/nameserver.
-
-Example:
-    jirani-nameserver -config nameserver.yaml
 `

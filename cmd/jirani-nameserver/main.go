@@ -1,13 +1,12 @@
-// Command jirani-nameserver serves Jami's names; see package nameserver.
+// Command jirani-nameserver serves Jami's names and looks after their ledger;
+// see packages nameserver and namecli.
 package main
 
 import (
+	"context"
 	"os"
 
-	"github.com/jirani/jirani/internal/service"
-	"github.com/jirani/jirani/nameserver"
+	"github.com/jirani/jirani/nameserver/namecli"
 )
 
-func main() {
-	os.Exit(service.Main(nameserver.Role, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { os.Exit(namecli.Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }

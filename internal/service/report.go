@@ -24,6 +24,9 @@ func Hint(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
 
+// Report writes err for the person who started a program, as [Main] does: for commands that are not servers.
+func Report(w io.Writer, program string, err error) { report(w, program, "", err) }
+
 // report writes err for the person who started the program: one line per problem, with the file's line where there is one, then a hint.
 // Joined errors are reported one by one.
 func report(w io.Writer, program, path string, err error) {
