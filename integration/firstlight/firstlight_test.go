@@ -3,6 +3,7 @@
 package firstlight
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"testing"
@@ -15,9 +16,14 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		os.Stderr.WriteString("firstlight: " + err.Error() + "\n")
-		code = 1
+	if builds.dir != "" {
+		os.RemoveAll(builds.dir)
+	}
+	for _, err := range []error{times.report(), goleak.Find()} {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "firstlight:", err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }

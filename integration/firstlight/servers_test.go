@@ -4,7 +4,6 @@ package firstlight
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -16,8 +15,6 @@ import (
 	"github.com/jirani/jirani/integration/jamid"
 	"github.com/jirani/jirani/internal/natlab"
 )
-
-var serversFlag = flag.String("servers", "upstream", "whose servers: upstream")
 
 // Ports of the servers, on the machine "server".
 const (
@@ -34,11 +31,25 @@ const startPatience = 20 * time.Second
 
 // program is a server to run.
 type program struct {
-	name string
-	path string
-	args []string
-	// ready is asked until it says nil.
-	ready func(context.Context) error
+	name  string
+	path  string
+	args  []string
+	ready check
+}
+
+// check is asked until it says nil.
+type check func(context.Context) error
+
+// all says what the first says that is not content.
+func all(checks ...check) check {
+	return func(ctx context.Context) error {
+		for _, c := range checks {
+			if err := c(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // servers are the programs on one machine.
@@ -51,36 +62,23 @@ type servers struct {
 	running  []*exec.Cmd
 }
 
-// newServers prepares the servers that the flag names; start runs them.
+// newServers prepares the servers that the flag names; start runs them. lan has the DHT node announce itself.
 func newServers(t *testing.T, lab *natlab.Lab, lan bool) *servers {
 	t.Helper()
 	s := &servers{t: t, lab: lab, machine: lab.Host("server")}
-	switch *serversFlag {
-	case "upstream":
-		s.upstream(lan)
-	default:
-		t.Fatalf("-servers=%s: unknown", *serversFlag)
+	whose, err := parseChoice(*serversFlag)
+	if err != nil {
+		t.Fatalf("-servers: %v", err)
+	}
+	if len(whose) == 0 {
+		s.up()
+	} else {
+		s.dht(whose["dht"], lan)
+		s.names(whose["names"])
+		s.turn(whose["turn"])
 	}
 	t.Cleanup(s.kill)
 	return s
-}
-
-// upstream are Debian's programs.
-func (s *servers) upstream(lan bool) {
-	ip := s.machine.Addr.String()
-	dht := []string{"-s", "-p", fmt.Sprint(dhtPort)}
-	if lan {
-		dht = append(dht, "--peer-discovery")
-	}
-	s.programs = []program{
-		{"dhtnode", "/usr/bin/dhtnode", dht, s.udpOpen(dhtPort)},
-		{"turnserver", "/usr/bin/turnserver", []string{"-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file=stdout",
-			"--lt-cred-mech", "--user=" + relayUser + ":" + relayUser, "--realm=" + relayUser,
-			"--listening-ip=" + ip, "--relay-ip=" + ip, fmt.Sprintf("--listening-port=%d", turnPort),
-			"--userdb=" + filepath.Join(s.dir("turnserver"), "db"), "--pidfile=" + filepath.Join(s.dir("turnserver"), "pid"),
-		}, s.tcpOpen(turnPort)},
-	}
-	s.inside = newNameStub()
 }
 
 // dir is a place for a program's files, which outlives the program.
@@ -141,12 +139,11 @@ func (s *servers) kill() {
 
 // settings are what both accounts are given.
 func (s *servers) settings(name string, lan bool) jamid.Settings {
-	at := func(port int) string { return netip.AddrPortFrom(s.machine.Addr, uint16(port)).String() }
 	settings := jamid.Settings{
 		DisplayName: name,
-		Bootstrap:   at(dhtPort),
-		NameServer:  "http://" + at(namesPort),
-		TURN:        jamid.TURN{Server: at(turnPort), User: relayUser, Password: relayUser, Realm: relayUser},
+		Bootstrap:   s.at(dhtPort),
+		NameServer:  "http://" + s.at(namesPort),
+		TURN:        jamid.TURN{Server: s.at(turnPort), User: relayUser, Password: relayUser, Realm: relayUser},
 	}
 	if lan {
 		settings.Bootstrap, settings.Discovery = "", true
@@ -154,10 +151,13 @@ func (s *servers) settings(name string, lan bool) jamid.Settings {
 	return settings
 }
 
+// at is port of the servers' machine as host:port.
+func (s *servers) at(port uint16) string { return netip.AddrPortFrom(s.machine.Addr, port).String() }
+
 // tcpOpen tells when a port of the server takes connections.
-func (s *servers) tcpOpen(port int) func(context.Context) error {
+func (s *servers) tcpOpen(port uint16) check {
 	return func(ctx context.Context) error {
-		conn, err := s.machine.DialContext(ctx, "tcp", netip.AddrPortFrom(s.machine.Addr, uint16(port)).String())
+		conn, err := s.machine.DialContext(ctx, "tcp", s.at(port))
 		if err == nil {
 			conn.Close()
 		}
@@ -166,7 +166,7 @@ func (s *servers) tcpOpen(port int) func(context.Context) error {
 }
 
 // udpOpen tells when a program has a UDP port of the server.
-func (s *servers) udpOpen(port uint16) func(context.Context) error {
+func (s *servers) udpOpen(port uint16) check {
 	return func(context.Context) error {
 		open, err := s.machine.ListensUDP(port)
 		if err == nil && !open {
@@ -177,7 +177,7 @@ func (s *servers) udpOpen(port uint16) func(context.Context) error {
 }
 
 // eventually asks until the answer is nil or ctx ends, and returns the last answer.
-func eventually(ctx context.Context, ask func(context.Context) error) error {
+func eventually(ctx context.Context, ask check) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
