@@ -38,7 +38,8 @@ func Encrypt(to *dht.PublicKey, plain []byte) ([]byte, error) {
 }
 
 func encryptRSA(key *rsa.PublicKey, plain []byte) ([]byte, error) {
-	b, err := rsa.EncryptPKCS1v15(rand.Reader, key, plain) //nolint:staticcheck // the protocol's padding
+	//lint:ignore SA1019 the padding of the protocol (§6.2)
+	b, err := rsa.EncryptPKCS1v15(rand.Reader, key, plain)
 	if err != nil {
 		return nil, fmt.Errorf("dhtcrypto: encrypt: %w", err)
 	}
@@ -65,7 +66,8 @@ func (k *PrivateKey) Decrypt(b []byte) ([]byte, error) {
 	if len(b) < size {
 		return nil, ErrDecrypt
 	}
-	head, err := rsa.DecryptPKCS1v15(nil, key, b[:size]) //nolint:staticcheck // the protocol's padding
+	//lint:ignore SA1019 the padding of the protocol (§6.2); no reply tells the sender how it went
+	head, err := rsa.DecryptPKCS1v15(nil, key, b[:size])
 	if err != nil {
 		return nil, ErrDecrypt
 	}
