@@ -23,6 +23,10 @@ func (n *Node) schedule(now time.Time) {
 	n.expiry.fire = n.expiryDue
 	n.sweep.fire = n.sweepDue
 	n.sweepTimer.fire = n.partsDue
+	n.replica.fire = n.replicate
+	if n.cfg.Maintain {
+		n.agenda.set(&n.replica, now.Add(replicateEvery))
+	}
 	n.agenda.set(&n.sweep, now.Add(sweepMin+rand.N(sweepMax-sweepMin)))
 	for _, f := range n.families {
 		f.maintain.fire = func(now time.Time) { n.maintain(f, now) }

@@ -59,6 +59,7 @@ type Node struct {
 	expiry     timer      // next end of life in storage
 	sweep      timer
 	sweepTimer timer // of reassembly
+	replica    timer // next round of storage maintenance
 
 	// Of the running turn, kept for its memory.
 	out            *outbox

@@ -88,6 +88,7 @@ func (n *Node) checkStatus(now time.Time) {
 		if s == Connected && n.status[i] != Connected {
 			online = true
 			n.wakeSearches(f)
+			n.searchFor(f, n.self, now).explore = true // get to know the neighbourhood at once
 		}
 		if s != Disconnected {
 			lost = false

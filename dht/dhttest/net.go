@@ -197,3 +197,12 @@ func (c *Conn) Close() error {
 	c.wake()
 	return nil
 }
+
+// TryReadBatch takes the datagrams that are there and does not wait.
+func (c *Conn) TryReadBatch(ms []udpio.Message) int {
+	n, err := c.take(ms)
+	if err != nil {
+		return 0
+	}
+	return n
+}
