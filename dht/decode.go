@@ -127,7 +127,7 @@ func (v *Value) parseDat(r *msgpack.Reader) {
 	switch {
 	case v.Owner == nil:
 		v.Seq, v.To = 0, InfoHash{}
-	case !hasSig:
+	case !hasSig || len(sig) == 0: // empty: nobody could read what we would re-send
 		r.Fail("owner without sig")
 	default:
 		v.Signature = sig

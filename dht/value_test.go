@@ -64,6 +64,7 @@ func TestParseValueForms(t *testing.T) {
 			func(v *dht.Value) bool { return v.Owner.Equal(key) }},
 		{"owner without seq", signed(body(str("owner"), bin(der))), false, nil},
 		{"owner without sig", plain(body(str("owner"), bin(der), str("seq"), num(2))), false, nil},
+		{"owner with an empty sig", obj(str("id"), num(1), str("dat"), obj(str("body"), body(str("owner"), bin(der), str("seq"), num(2)), str("sig"), bin(nil))), false, nil},
 		{"owner garbage", signed(body(str("owner"), bin([]byte("x")), str("seq"), num(2))), false, nil},
 		{"recipient of 19 bytes", signed(body(str("owner"), bin(der), str("seq"), num(2), str("to"), bin(make([]byte, 19)))), false, nil},
 		{"type beyond 16 bits", plain(obj(str("type"), num(65536), str("data"), bin(nil))), false, nil},
