@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +37,12 @@ func serve(t testing.TB, change func(*Config)) *Server {
 		change(&cfg)
 	}
 	s, err := New(t.Context(), cfg, Deps{})
+	for range 10 { // the port that was free for UDP may be taken for TCP
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+		s, err = New(t.Context(), cfg, Deps{})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/internal/hostaddr"
+	"github.com/jirani/jirani/internal/logging"
 	"github.com/jirani/jirani/turnserver/relay"
 )
 
@@ -43,6 +44,9 @@ func (s *Server) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if len(addrs) == 0 {
+			s.log.Warn("no address of this host for a listener, left out", logging.KeyListen, cfg.Address.String())
+		}
 		for _, addr := range addrs {
 			for _, name := range cfg.Transports {
 				l := &listener{srv: s, transport: transport(slices.Index(transportNames, name)), addr: addr, realm: cfg.Realm, proxies: cfg.ProxyProtocol}
@@ -54,11 +58,14 @@ func (s *Server) listen(ctx context.Context) error {
 			}
 		}
 	}
+	if len(s.listeners) == 0 {
+		return errors.New("turnserver: this host has no address for any listener")
+	}
 	return nil
 }
 
 // expand replaces an unspecified address by those of the host, so that every answer leaves from the address that was asked and every
-// allocation has a definite relay address.
+// allocation has a definite relay address. A host without addresses of that family has none.
 func expand(addr netip.AddrPort) ([]netip.AddrPort, error) {
 	if !addr.Addr().IsUnspecified() {
 		return []netip.AddrPort{addr}, nil
@@ -72,9 +79,6 @@ func expand(addr netip.AddrPort) ([]netip.AddrPort, error) {
 		if a.Addr.Is4() == addr.Addr().Is4() && a.Reach != hostaddr.LinkLocal {
 			out = append(out, netip.AddrPortFrom(a.Addr, addr.Port()))
 		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("turnserver: this host has no address for %v", addr)
 	}
 	return out, nil
 }
@@ -96,6 +100,13 @@ func (l *listener) open(ctx context.Context) error {
 }
 
 func (l *listener) openUDP() error {
+	if l.addr.Port() != 0 { // the loops' sockets share the port with each other; nobody else may hold it
+		alone, err := relay.Listen(l.addr, relay.SocketConfig{})
+		if err != nil {
+			return err
+		}
+		alone.Close()
+	}
 	for _, loop := range l.srv.loops {
 		sock, err := relay.Listen(l.addr, relay.SocketConfig{ReusePort: len(l.srv.loops) > 1, Buffer: udpBuffer})
 		if err != nil {

@@ -107,7 +107,10 @@ func run[C config.Validator](r Role[C], f flags, file File[C], stderr io.Writer)
 	log := logging.New(file.Log, stderr)
 	reg := newRegistry()
 	var checks health.Checks
-	deps := Deps{Log: log.With(logging.KeyRole, r.Name), Metrics: reg, Health: &checks}
+	deps := Deps{Log: log.Logger, Metrics: reg, Health: &checks}
+	if r.Name != r.Program { // a program of one role says which
+		deps.Log = log.With(logging.KeyRole, r.Name)
+	}
 	runner, err := r.New(ctx, file.Role, deps)
 	if err != nil {
 		return err

@@ -99,8 +99,17 @@ func Listen(ctx context.Context, addr netip.AddrPort, cfg Config) (*Conn, error)
 	return c, nil
 }
 
-// ListenGroup opens n sockets on one address and port. On failure none stays open.
+// ListenGroup opens n sockets on one address and port. On failure none stays open. Unless cfg.ReusePort says that the address may be
+// shared with others, a port that another socket of the machine holds is an error, although that socket may be willing to share: two
+// servers would each get half of the packets.
 func ListenGroup(ctx context.Context, addr netip.AddrPort, n int, cfg Config) ([]*Conn, error) {
+	if n > 1 && !cfg.ReusePort && addr.Port() != 0 {
+		alone, err := Listen(ctx, addr, cfg)
+		if err != nil {
+			return nil, err
+		}
+		alone.Close()
+	}
 	cfg.ReusePort = cfg.ReusePort || n > 1
 	group := make([]*Conn, 0, n)
 	for range n {

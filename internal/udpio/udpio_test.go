@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -224,5 +225,17 @@ func TestSegments(t *testing.T) {
 		if fmt.Sprint(got) != tc.want {
 			t.Errorf("Segments of %d by %d = %v, want %s", tc.n, tc.size, got, tc.want)
 		}
+	}
+}
+
+func TestListenGroupRefusesAPortInUse(t *testing.T) {
+	first, err := ListenGroup(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), 2, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first[0].Close()
+	defer first[1].Close()
+	if second, err := ListenGroup(t.Context(), first[0].LocalAddr(), 2, Config{}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("second ListenGroup = %v, %v, want EADDRINUSE", second, err)
 	}
 }
