@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jirani/jirani/internal/durable"
 	"github.com/jirani/jirani/internal/service"
 	"github.com/jirani/jirani/nameserver/ledger"
+	"github.com/jirani/jirani/nameserver/mirror"
+	"github.com/jirani/jirani/nameserver/policy"
 	"github.com/jirani/jirani/nameserver/registry"
 	"github.com/jirani/jirani/nameserver/store"
 	"github.com/jirani/jirani/nameserver/store/postgres"
@@ -32,7 +35,11 @@ func openBackend(ctx context.Context, cfg Config, deps Deps) (backend, error) {
 	if err != nil {
 		return backend{}, err
 	}
-	b, err := openWriter(ctx, cfg, deps, st)
+	open := openWriter
+	if cfg.Follow.URL != "" {
+		open = openMirror
+	}
+	b, err := open(ctx, cfg, deps, st)
 	if err != nil {
 		return backend{}, errors.Join(err, st.Close())
 	}
@@ -49,10 +56,9 @@ func openWriter(ctx context.Context, cfg Config, deps Deps, st store.Store) (bac
 	if err != nil {
 		return backend{}, err
 	}
-	reg, err := registry.Open(ctx, registry.Options{
-		Store: st, Key: key, Published: filepath.Join(cfg.StateDir, PublishedFile), Verifiers: cfg.Limits.Verify,
-		Log: deps.Log, Now: deps.Now,
-	})
+	options := RegistryOptions(cfg, st, key)
+	options.Log, options.Now = deps.Log, deps.Now
+	reg, err := registry.Open(ctx, options)
 	if errors.Is(err, store.ErrNoLedger) {
 		return backend{}, service.Hint(err, "run: jirani-nameserver ledger init")
 	}
@@ -64,6 +70,32 @@ func openWriter(ctx context.Context, cfg Config, deps Deps, st store.Store) (bac
 		members: service.Group{{Name: "ledger", Runner: reg}},
 		close:   st.Close,
 	}, nil
+}
+
+// RegistryOptions says how the writer's ledger is opened, by the server and by
+// commands beside it.
+func RegistryOptions(cfg Config, st store.Store, key ledger.SigningKey) registry.Options {
+	options := registry.Options{
+		Store: st, Key: key, Published: filepath.Join(cfg.StateDir, PublishedFile), Verifiers: cfg.Limits.Verify,
+		MaxStale: cfg.Follow.MaxStale, Skeleton: cfg.skeleton(),
+	}
+	for _, url := range cfg.Ledger.Guards {
+		options.Guards = append(options.Guards, mirror.Guard{Source: LedgerAt(url, "")})
+	}
+	return options
+}
+
+// LedgerAt is the ledger of the name server with that base URL.
+func LedgerAt(url, token string) mirror.Source {
+	return &mirror.HTTPSource{URL: strings.TrimSuffix(url, "/") + "/ledger", Token: token}
+}
+
+// skeleton is the confusables rule for names that come from elsewhere.
+func (c Config) skeleton() func(string) string {
+	if !c.Policy.Confusables {
+		return nil
+	}
+	return policy.Skeleton
 }
 
 // OpenStore opens the store that cfg names, without a ledger if it has none.

@@ -101,6 +101,11 @@ type LedgerConfig struct {
 	// operator runs "ledger init" once instead: a server that makes a new, empty ledger because
 	// a disk is not mounted tells all clients that their names are gone.
 	Create bool `yaml:"create"`
+	// Guards are mirrors, as URLs, asked before the first signature after a
+	// start whether they saw a longer ledger than the store has; if one did,
+	// the server stays read-only. Default none. Without any, only the file
+	// published.note in state_dir notices that a backup was put back.
+	Guards []string `yaml:"guards"`
 	// Witnesses are servers asked to cosign every checkpoint.
 	Witnesses []WitnessConfig `yaml:"witnesses"`
 	// Witness makes this server cosign other logs.
@@ -250,6 +255,9 @@ func (c Config) validateLedger(p *config.Problems) {
 	}
 	if c.Ledger.MaxAge <= 0 {
 		p.Add("ledger.max_age", "must be more than 0")
+	}
+	for _, g := range c.Ledger.Guards {
+		checkURL(p, "ledger.guards", g)
 	}
 	for _, w := range c.Ledger.Witnesses {
 		checkURL(p, "ledger.witnesses", w.URL)

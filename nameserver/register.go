@@ -36,6 +36,9 @@ func (s *Server) registerName(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
+	if s.cfg.Follow.URL != "" {
+		return s.forward(w, r)
+	}
 	reg, err := s.readRegistration(w, r)
 	if err != nil {
 		return err

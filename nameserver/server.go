@@ -57,6 +57,7 @@ type Server struct {
 	rules    atomic.Pointer[policy.Policy]
 	tokens   atomic.Pointer[tokenSet]
 	limiter  *policy.Limiter
+	upstream http.Client   // of a mirror, to its writer
 	reloaded chan struct{} // of capacity one; wakes recordPolicy
 	held     atomic.Int64  // registrations under way or held
 	conns    *connTable
@@ -96,6 +97,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 	return s, nil
 }
 
+// maxUpstream bounds a mirror's connections to its writer.
+const maxUpstream = 64
+
 func newServer(cfg Config, deps Deps, b backend) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: deps.Log, now: deps.Now, backend: b,
@@ -115,6 +119,7 @@ func newServer(cfg Config, deps Deps, b backend) (*Server, error) {
 		ReadHeader: cfg.Limits.ReadHeader, Read: cfg.Limits.Read, Write: cfg.Limits.Write, Idle: cfg.Limits.Idle,
 	}, deps.Log)
 	s.http.ConnState = s.conns.track
+	s.upstream.Transport = &http.Transport{MaxConnsPerHost: maxUpstream, IdleConnTimeout: cfg.Limits.Idle}
 	return s, nil
 }
 
@@ -207,6 +212,7 @@ func (s *Server) Run(ctx context.Context) error {
 		cancel()
 	}()
 	err := s.serve(front)
+	s.upstream.CloseIdleConnections()
 	stop()
 	<-watch
 	return errors.Join(err, failed, s.close())

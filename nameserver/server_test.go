@@ -34,7 +34,7 @@ func testConfig() Config {
 	cfg := Default()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Policy.Mode = policy.ModeOpen
-	cfg.Limits.Hold = 100 * time.Millisecond
+	cfg.Limits.Hold = 20 * time.Second
 	return cfg
 }
 
@@ -339,7 +339,9 @@ func TestInvites(t *testing.T) {
 // may pass is 503 with Retry-After, on every route.
 func TestNeverFinalWhileUnsure(t *testing.T) {
 	m := newMemory()
-	s := start(t, testConfig(), m.backend())
+	cfg := testConfig()
+	cfg.Limits.Hold = 50 * time.Millisecond
+	s := start(t, cfg, m.backend())
 	alice := vectors(t)[0]
 	for _, err := range []error{
 		registry.ErrNotReady, registry.ErrBusy, registry.ErrReadOnly, context.DeadlineExceeded, errors.New("disk on fire"),
@@ -360,7 +362,6 @@ func TestNeverFinalWhileUnsure(t *testing.T) {
 // TestHold lets the ledger fail for a while: the client waits and succeeds.
 func TestHold(t *testing.T) {
 	cfg := testConfig()
-	cfg.Limits.Hold = 30 * time.Second
 	m := newMemory()
 	m.failing(func(call string) error {
 		if m.calls["register"] > 3 || call == "status" {

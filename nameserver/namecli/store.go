@@ -3,7 +3,6 @@ package namecli
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"github.com/jirani/jirani/internal/service"
 	"github.com/jirani/jirani/nameserver"
@@ -43,9 +42,7 @@ func (f *flags) withWriter(ctx context.Context, do func(context.Context, nameser
 		if err != nil {
 			return err
 		}
-		reg, err := registry.Open(ctx, registry.Options{
-			Store: st, Key: key, Published: filepath.Join(cfg.StateDir, nameserver.PublishedFile),
-		})
+		reg, err := registry.Open(ctx, nameserver.RegistryOptions(cfg, st, key))
 		if err != nil {
 			return noLedger(err)
 		}
