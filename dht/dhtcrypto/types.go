@@ -41,11 +41,8 @@ func refused(why string) error { return fmt.Errorf("%w: %s", dht.ErrRefused, why
 // storeMessage refuses a message [service, data] with an empty service; what
 // does not parse is stored all the same.
 func storeMessage(key dht.InfoHash, v *dht.Value, from netip.AddrPort) (*dht.Value, error) {
-	r := msgpack.NewReader(v.Data)
-	if n := r.ArrayLen(); n >= 2 && r.Kind() == msgpack.Str {
-		if service := r.Str(); r.Err() == nil && len(service) == 0 {
-			return nil, refused("message without service")
-		}
+	if m, err := dht.ParseMessage(v.Data); err == nil && m.Service == "" {
+		return nil, refused("message without service")
 	}
 	return dht.StoreIfSmall(key, v, from)
 }

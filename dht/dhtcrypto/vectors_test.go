@@ -157,6 +157,15 @@ func TestBlockVectors(t *testing.T) {
 	}
 }
 
+func TestAESVector(t *testing.T) {
+	t.Parallel()
+	vs := loadVectors(t, "values-crypto.jsonl")
+	salted := append(make([]byte, 16), vs["aesgcm/data"]...) // DecryptKey skips a salt
+	if got, err := dhtcrypto.DecryptKey(salted, vs["aesgcm/key"]); err != nil || string(got) != "hello aes" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestPasswordVectors(t *testing.T) {
 	t.Parallel()
 	vs := loadVectors(t, "values-crypto.jsonl")

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,6 +90,41 @@ func TestRewrite43(t *testing.T) {
 	}
 	if got := s.Append(nil); !bytes.Equal(got, want) {
 		t.Errorf("got  %x\nwant %x", got, want)
+	}
+}
+
+// Node entries as the reference library exports them.
+func TestNodeVectors(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../testdata/vectors/values-crypto.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(b)) {
+		var v struct{ Name, Hex string }
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(v.Name, "state/NodeExport") {
+			continue
+		}
+		seen++
+		want, err := hex.DecodeString(v.Hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := append([]byte("\x82\xa1v\x01\xa5nodes\x91"), want...)
+		s, err := state.Parse(file, written, tenMinutes)
+		if err != nil || len(s.Nodes) != 1 {
+			t.Fatalf("%s: %v", v.Name, err)
+		}
+		if got := s.Append(nil); !bytes.Contains(got, want) {
+			t.Errorf("%s: %x is not in %x", v.Name, want, got)
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d vectors", seen)
 	}
 }
 
