@@ -17,24 +17,33 @@ import (
 // three (device, account, authority).
 const maxChain = 16
 
-// Certificate is one certificate, of which at least the key could be read.
+// Certificate is one certificate. Of a leaf at least the key could be read.
 type Certificate struct {
 	DER  []byte
-	Key  *dht.PublicKey
+	Key  *dht.PublicKey    // nil in issuers with a kind of key we do not know
 	X509 *x509.Certificate // nil if crypto/x509 refuses it, as it does negative serials
 }
 
 // ParseCertificate reads one DER certificate. Bytes after it are ignored.
 func ParseCertificate(der []byte) (*Certificate, error) {
+	c, err := parseIssuer(der)
+	if err == nil && c.Key == nil {
+		return nil, fmt.Errorf("dhtcrypto: certificate with an unknown key: %w", ErrMalformed)
+	}
+	return c, err
+}
+
+// parseIssuer is ParseCertificate without the need for a key that we know:
+// nobody asks for an issuer by its key id.
+func parseIssuer(der []byte) (*Certificate, error) {
 	raw, spki, err := subjectKey(der)
 	if err != nil {
 		return nil, err
 	}
-	key, err := dht.ParsePublicKey(spki)
-	if err != nil {
-		return nil, fmt.Errorf("dhtcrypto: certificate: %w: %w", ErrMalformed, err)
+	c := &Certificate{DER: raw}
+	if key, err := dht.ParsePublicKey(spki); err == nil {
+		c.Key = key
 	}
-	c := &Certificate{DER: raw, Key: key}
 	if parsed, err := x509.ParseCertificate(raw); err == nil {
 		c.X509 = parsed
 	}
@@ -88,17 +97,28 @@ func ParseChain(b []byte) (Chain, error) {
 	}
 	var chain Chain
 	for len(b) > 0 && len(chain) < maxChain {
-		c, err := ParseCertificate(b)
-		if err != nil {
+		if err := chain.add(b); err != nil {
 			return nil, err
 		}
-		chain = append(chain, c)
-		b = b[len(c.DER):]
+		b = b[len(chain[len(chain)-1].DER):]
 	}
 	if len(chain) == 0 {
 		return nil, fmt.Errorf("dhtcrypto: certificate: %w", ErrMalformed)
 	}
 	return chain, nil
+}
+
+// add parses the next certificate of a chain, the first as its leaf.
+func (c *Chain) add(der []byte) error {
+	parse := parseIssuer
+	if len(*c) == 0 {
+		parse = ParseCertificate
+	}
+	cert, err := parse(der)
+	if err == nil {
+		*c = append(*c, cert)
+	}
+	return err
 }
 
 // parsePEM reads CERTIFICATE blocks; the first block must be one.
@@ -112,11 +132,9 @@ func parsePEM(b []byte) (Chain, error) {
 		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
 			return nil, fmt.Errorf("dhtcrypto: PEM block %.40q in a certificate chain: %w", block.Type, ErrMalformed)
 		}
-		c, err := ParseCertificate(block.Bytes)
-		if err != nil {
+		if err := chain.add(block.Bytes); err != nil {
 			return nil, err
 		}
-		chain = append(chain, c)
 	}
 	if len(chain) == 0 {
 		return nil, fmt.Errorf("dhtcrypto: no certificate in PEM: %w", ErrMalformed)

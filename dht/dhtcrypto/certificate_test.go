@@ -94,6 +94,21 @@ func TestParseChainForms(t *testing.T) {
 	}
 }
 
+// An issuer with a kind of key we do not know does not hide its leaf; a leaf
+// with one is of no use.
+func TestUnknownIssuerKey(t *testing.T) {
+	t.Parallel()
+	id := loadIdentity(t, "alice")
+	rsaKey := []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01} // rsaEncryption
+	odd := bytes.Replace(id.Chain.Leaf().DER, rsaKey, append(rsaKey[:8:8], 0x7f), 1)
+	if chain, err := dhtcrypto.ParseChain(append(bytes.Clone(id.Chain.Leaf().DER), odd...)); err != nil || len(chain) != 2 || chain[1].Key != nil {
+		t.Errorf("odd issuer: %v", err)
+	}
+	if _, err := dhtcrypto.ParseChain(odd); !errors.Is(err, dhtcrypto.ErrMalformed) {
+		t.Errorf("odd leaf: %v", err)
+	}
+}
+
 func TestCertificateValue(t *testing.T) {
 	t.Parallel()
 	vs := loadVectors(t, "values-crypto.jsonl")
