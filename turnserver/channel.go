@@ -16,7 +16,7 @@ func (s *Server) channelBind(l link, r *request, id *identity, a *alloc) *failur
 	switch {
 	case a.tcp != nil:
 		return forbidden // docs/protocols/turn-usage.md §4: the client carries on after 403
-	case len(r.peers) != 1 || r.channel < allocation.MinChannel || r.channel > allocation.MaxChannel || r.peers[0].Port() == 0:
+	case len(r.peers) != 1 || !s.validChannel(r.channel) || r.peers[0].Port() == 0:
 		return bad
 	}
 	peer, now := r.peers[0], time.Now()
@@ -46,4 +46,12 @@ func (s *Server) channelBind(l link, r *request, id *identity, a *alloc) *failur
 	}
 	l.reply(r.answer(stun.ClassSuccessResponse, id).seal())
 	return nil
+}
+
+func (s *Server) validChannel(number int) bool {
+	last := allocation.MaxChannel
+	if s.cfg.Relay.LegacyChannels {
+		last = allocation.MaxLegacyChannel
+	}
+	return number >= allocation.MinChannel && number <= last
 }

@@ -47,8 +47,10 @@ type RelayConfig struct {
 	MaxPort  uint16            `yaml:"max_port"` // last relay port
 	TCP      bool              `yaml:"tcp"`      // TCP allocations (RFC 6062); Jami needs them
 	// TCPConnect lets clients have the server open connections to peers (RFC 6062 Connect). Jami never asks for it.
-	TCPConnect bool        `yaml:"tcp_connect"`
-	Buffer     config.Size `yaml:"buffer"` // kernel buffer of each UDP relay socket and direction; 0 = the system's default
+	TCPConnect bool `yaml:"tcp_connect"`
+	// LegacyChannels admits channel numbers 0x5000 to 0x7FFF too, which RFC 5766 allowed and RFC 8656 §12 took back.
+	LegacyChannels bool        `yaml:"legacy_channels"`
+	Buffer         config.Size `yaml:"buffer"` // kernel buffer of each UDP relay socket and direction; 0 = the system's default
 }
 
 // RealmConfig is one realm and its users. Sources may be combined.

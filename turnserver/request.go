@@ -11,6 +11,8 @@ import (
 const (
 	attrAdditionalAddressFamily stun.AttrType = 0x8000 // RFC 8656 §18.11
 	attrAddressErrorCode        stun.AttrType = 0x8001 // RFC 8656 §18.12
+	// attrAdditionalDraft is what coturn 4.6.1 sends for ADDITIONAL-ADDRESS-FAMILY: the number of an early draft, assigned to nothing else.
+	attrAdditionalDraft stun.AttrType = 0x8032
 )
 
 const (
@@ -93,7 +95,7 @@ func (r *request) attribute(a stun.RawAttribute) {
 		r.number(&r.lifetime, a.Value, 4, 0, 0xffffffff)
 	case stun.AttrRequestedAddressFamily:
 		r.number(&r.family, a.Value, 4, 24, 0xff)
-	case attrAdditionalAddressFamily:
+	case attrAdditionalAddressFamily, attrAdditionalDraft:
 		r.number(&r.additional, a.Value, 4, 24, 0xff)
 	case stun.AttrChannelNumber:
 		r.number(&r.channel, a.Value, 4, 16, 0xffff)

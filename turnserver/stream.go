@@ -68,7 +68,11 @@ func (c *streamConn) disown(a *alloc) {
 func (c *streamConn) socket() *relay.Socket { return nil }
 func (c *streamConn) detach(u *udpRelay)    { u.sock.Close() }
 
-func (c *streamConn) attach(u *udpRelay) error { return c.srv.pumpTo(u, c.reply, false) }
+// attach: over TLS each frame gets a record of its own, since clients (coturn's, seen with 4.6.1) take a record for a message and leave
+// the rest of it until the next comes.
+func (c *streamConn) attach(u *udpRelay) error {
+	return c.srv.pumpTo(u, c.reply, c.tuple.transport == transportTLS)
+}
 
 // pumpTo reads a relayed transport address in a goroutine of its own.
 func (s *Server) pumpTo(u *udpRelay, write func([]byte), single bool) error {

@@ -10,6 +10,8 @@ const (
 	// MinChannel and MaxChannel bound the numbers a client may bind (RFC 8656 §12).
 	MinChannel = 0x4000
 	MaxChannel = 0x4FFF
+	// MaxLegacyChannel is the last number of RFC 5766 §11, which coturn's own client still uses.
+	MaxLegacyChannel = 0x7FFF
 	// ChannelTTL is the life of a binding (RFC 8656 §12: 10 minutes).
 	ChannelTTL = 10 * time.Minute
 	// MaxChannels bounds the bindings of one allocation.
