@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jirani/jirani/turnserver/allocation"
 	"github.com/jirani/jirani/turnserver/relay"
 	"github.com/pion/stun/v3"
 )
@@ -121,59 +120,90 @@ func (s *Server) furnishUDP(a *alloc, host *relayHost, evenPort int) *failure {
 	if host == nil {
 		return &failure{stun.CodeAddrFamilyNotSupported, refusedFamily}
 	}
-	take := host.udp.Take
+	var sock, second *relay.Socket
+	var f *failure
 	switch evenPort {
-	case 0:
-		take = host.udp.TakeEven
 	case 1:
-		take = host.udp.TakePair
+		sock, second, f = s.bindPair(host)
+	case 0:
+		sock, f = s.bindUDP(host, host.udp.TakeEven)
+	default:
+		sock, f = s.bindUDP(host, host.udp.Take)
 	}
-	sock, port, f := s.bindUDP(host, take, evenPort == 1)
 	if f != nil {
 		return f
 	}
-	a.udp[familyOf(host.local)-familyIPv4] = &udpRelay{alloc: a, sock: sock, host: host, port: port}
-	if evenPort == 1 {
-		a.token = s.reserve(host, port+1)
+	a.udp[familyOf(host.local)-familyIPv4] = &udpRelay{alloc: a, sock: sock, host: host, port: sock.LocalAddr().Port()}
+	if second != nil {
+		a.token = s.reserve(host, second)
 	}
 	return nil
 }
 
 // bindUDP takes ports until one can be bound.
-func (s *Server) bindUDP(host *relayHost, take func() (uint16, error), pair bool) (*relay.Socket, uint16, *failure) {
+func (s *Server) bindUDP(host *relayHost, take func() (uint16, error)) (*relay.Socket, *failure) {
 	for range bindAttempts {
 		port, err := take()
 		if err != nil {
 			break
 		}
-		sock, err := relay.Listen(netip.AddrPortFrom(host.local, port), relay.SocketConfig{Buffer: int(s.cfg.Relay.Buffer)})
+		sock, err := s.bind(host, port)
 		if err == nil {
-			return sock, port, nil
+			return sock, nil
 		}
 		host.udp.Give(port)
-		if pair {
-			host.udp.Give(port + 1)
-		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
-			return nil, 0, &failure{stun.CodeInsufficientCapacity, refusedSockets}
+			return nil, &failure{stun.CodeInsufficientCapacity, refusedSockets}
 		}
 	}
-	return nil, 0, &failure{stun.CodeInsufficientCapacity, refusedPorts}
+	return nil, &failure{stun.CodeInsufficientCapacity, refusedPorts}
 }
 
-// reservation is a port kept for an allocation to come.
+// bindPair takes pairs of ports until both can be bound.
+func (s *Server) bindPair(host *relayHost) (even, odd *relay.Socket, f *failure) {
+	for range bindAttempts {
+		port, err := host.udp.TakePair()
+		if err != nil {
+			break
+		}
+		if even, err = s.bind(host, port); err == nil {
+			if odd, err = s.bind(host, port+1); err == nil {
+				return even, odd, nil
+			}
+			even.Close()
+		}
+		host.udp.Give(port)
+		host.udp.Give(port + 1)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, nil, &failure{stun.CodeInsufficientCapacity, refusedSockets}
+		}
+	}
+	return nil, nil, &failure{stun.CodeInsufficientCapacity, refusedPorts}
+}
+
+func (s *Server) bind(host *relayHost, port uint16) (*relay.Socket, error) {
+	return relay.Listen(netip.AddrPortFrom(host.local, port), relay.SocketConfig{Buffer: int(s.cfg.Relay.Buffer)})
+}
+
+// reservation is the second socket of a pair, kept for an allocation to come.
 type reservation struct {
 	host      *relayHost
-	port      uint16
+	sock      *relay.Socket
 	expiresAt time.Time
 }
 
-func (s *Server) reserve(host *relayHost, port uint16) []byte {
+// drop gives up what was reserved.
+func (r reservation) drop() {
+	r.sock.Close()
+	r.host.udp.Give(r.sock.LocalAddr().Port())
+}
+
+func (s *Server) reserve(host *relayHost, sock *relay.Socket) []byte {
 	var token [8]byte
 	rand.Read(token[:]) // never fails
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reservations[token] = reservation{host, port, time.Now().Add(reservationTTL)}
+	s.reservations[token] = reservation{host, sock, time.Now().Add(reservationTTL)}
 	return token[:]
 }
 
@@ -185,23 +215,8 @@ func (s *Server) furnishReserved(a *alloc, token []byte) *failure {
 	if !ok {
 		return &failure{stun.CodeInsufficientCapacity, refusedPorts}
 	}
-	sock, port, f := s.bindUDP(res.host, onlyPort(res.port), false)
-	if f == nil {
-		a.udp[familyOf(res.host.local)-familyIPv4] = &udpRelay{alloc: a, sock: sock, host: res.host, port: port}
-	}
-	return f
-}
-
-// onlyPort gives a port that is taken already, once.
-func onlyPort(port uint16) func() (uint16, error) {
-	given := false
-	return func() (uint16, error) {
-		if given {
-			return 0, allocation.ErrNoPort
-		}
-		given = true
-		return port, nil
-	}
+	a.udp[familyOf(res.host.local)-familyIPv4] = &udpRelay{alloc: a, sock: res.sock, host: res.host, port: res.sock.LocalAddr().Port()}
+	return nil
 }
 
 // lifetime is RFC 8656 §7.2: what was asked for, but not less than the default nor more than the most.

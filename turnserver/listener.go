@@ -54,7 +54,6 @@ func (s *Server) listen(ctx context.Context) error {
 					return fmt.Errorf("turnserver: listeners[%d]: %w", i, err)
 				}
 				s.listeners = append(s.listeners, l)
-				addr = netip.AddrPortFrom(addr.Addr(), l.addr.Port()) // port 0: the same for all transports
 			}
 		}
 	}

@@ -220,6 +220,10 @@ func (s *Server) drain(failed <-chan error) {
 func (s *Server) stop() {
 	s.mu.Lock()
 	s.stopped = true
+	for token, res := range s.reservations {
+		delete(s.reservations, token)
+		res.drop()
+	}
 	s.mu.Unlock()
 	for _, a := range s.all() {
 		a.end()
@@ -300,7 +304,7 @@ func (s *Server) sweepOnce(now time.Time) {
 	for token, res := range s.reservations {
 		if now.After(res.expiresAt) {
 			delete(s.reservations, token)
-			res.host.udp.Give(res.port)
+			res.drop()
 		}
 	}
 	s.mu.Unlock()

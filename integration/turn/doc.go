@@ -1,0 +1,7 @@
+// Package turn tries the TURN server with programs that others wrote: coturn's clients and pion's. It has no code, only the suite.
+//
+//	go test ./integration/turn
+//
+// It needs Debian's coturn for turnutils_uclient, turnutils_peer and turnutils_stunclient; without them it skips, or fails when
+// JIRANI_REQUIRE=1. Everything stays on loopback.
+package turn
