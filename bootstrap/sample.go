@@ -1,0 +1,8 @@
+package bootstrap
+
+import _ "embed"
+
+// Sample is the configuration file with every key, its default and its meaning.
+//
+//go:embed bootstrap.sample.yaml
+var Sample string
