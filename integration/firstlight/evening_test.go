@@ -273,10 +273,10 @@ func (e *evening) call(ctx context.Context) error {
 	return e.bob.WaitCallNoted(ctx, mark, e.conversation)
 }
 
-// soundPackets are two seconds of sound at one packet each 20 ms: more than the DHT and the checks of ICE amount to.
-const soundPackets = 100
+// soundPackets are a second of sound at one packet each 20 ms: more than the DHT and the checks of ICE amount to.
+const soundPackets = 50
 
-// hears waits until the person's device was given two seconds of sound.
+// hears waits until the person's device was given a second of sound.
 func hears(ctx context.Context, p *person) error {
 	before, err := p.machine.Datagrams()
 	if err != nil {

@@ -54,6 +54,7 @@ func (s Settings) details() map[string]string {
 		"Account.accountPublish":   onOff(s.Discovery),
 		"Account.upnpEnabled":      "false",
 		"Account.videoEnabled":     "false",
+		"Account.ringtoneEnabled":  "false", // would play as fast as the device without sound takes it: all of a processor
 	}
 	maps.Copy(d, s.Extra)
 	return d
