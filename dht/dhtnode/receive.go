@@ -201,6 +201,10 @@ func (n *Node) offer(f *family, node *routing.Node, c routing.Confirm, now time.
 	inserted, ping := f.table.Offer(node, c, now, n.scratchNodes[:0])
 	n.pingAll(f, ping, now)
 	n.scratchNodes = ping[:0]
+	if inserted && c == routing.Talked && node.Pending == 0 && !node.Good(now) {
+		// Upstream waits for its next step. Asking at once lets us name the newcomer to the next one who asks.
+		n.ping(f, node, now)
+	}
 	if inserted && c > routing.Mentioned && now.Sub(grown) > grownLongAgo {
 		n.agenda.setEarlier(&f.maintain, now.Add(time.Second))
 	}
