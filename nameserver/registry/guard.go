@@ -50,6 +50,12 @@ func (r *Registry) guardWith(ctx context.Context, ahead *stage) error {
 		guards = append(guards[:len(guards):len(guards)], PublishedFile(r.opt.Published))
 	}
 	for _, g := range guards {
+		if sg, ok := g.(SizeGuard); ok {
+			if err := r.compareSize(ctx, g.Name(), sg); err != nil {
+				return err
+			}
+			continue
+		}
 		signed, err := g.LastCheckpoint(ctx)
 		if err != nil {
 			r.log.Warn("rollback guard cannot be asked", "guard", g.Name(), "err", err)
@@ -61,6 +67,22 @@ func (r *Registry) guardWith(ctx context.Context, ahead *stage) error {
 		if err := r.compare(ctx, signed, ahead); err != nil {
 			return fmt.Errorf("%w (%s)", err, g.Name())
 		}
+	}
+	return nil
+}
+
+func (r *Registry) compareSize(ctx context.Context, name string, g SizeGuard) error {
+	v := r.view.Load()
+	if v == nil {
+		return nil
+	}
+	seen, err := g.SeenSize(ctx, v.note, v.checkpoint.Size)
+	if err != nil {
+		r.log.Warn("rollback guard cannot be asked", "guard", name, "err", err)
+		return nil
+	}
+	if seen > v.checkpoint.Size {
+		return fmt.Errorf("%w: %d entries here, %d signed by %s", ErrRolledBack, v.checkpoint.Size, seen, name)
 	}
 	return nil
 }

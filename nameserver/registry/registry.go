@@ -68,6 +68,12 @@ type CheckpointSource interface {
 	LastCheckpoint(ctx context.Context) ([]byte, error)
 }
 
+// SizeGuard is a CheckpointSource that only tells how long a log it has seen,
+// given this one's published checkpoint: a witness.
+type SizeGuard interface {
+	SeenSize(ctx context.Context, signed []byte, size int64) (int64, error)
+}
+
 // Options says what a registry runs on.
 type Options struct {
 	Store store.Store

@@ -114,6 +114,7 @@ const (
 // is done: what is queued goes together, so that an idle log answers in the
 // time of one commit and a busy one fills its batches.
 func (r *Registry) sequence(ctx context.Context) {
+	r.guardFirst(ctx)
 	var batch []*request
 	pause := minPause
 	for {
@@ -137,6 +138,26 @@ func (r *Registry) sequence(ctx context.Context) {
 		r.setTrouble(err)
 		sleep(ctx, pause)
 		pause = min(2*pause, maxPause)
+	}
+}
+
+// guardFirst asks the guards before the first request comes, so that it need not
+// wait for them with the store's lock in hand. What cannot be settled now is
+// settled then.
+func (r *Registry) guardFirst(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st, err := r.store.State(ctx)
+	if err == nil {
+		err = r.extendTo(ctx, st, false)
+	}
+	if err == nil {
+		err = r.maySign(ctx, st)
+	}
+	if err != nil {
+		r.log.Debug("rollback guard put off", "err", err)
 	}
 }
 
