@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -38,7 +39,9 @@ func (s *Server) ownRoutes(r chi.Router) {
 }
 
 // problemType is the stable type of a problem, a heading in docs/errors.md.
-func problemType(kind string) string { return "/docs/errors#nameserver-" + kind }
+func problemType(kind string) string {
+	return "/docs/errors#nameserver-" + strings.ReplaceAll(kind, "_", "-")
+}
 
 func (s *Server) problem(w http.ResponseWriter, err error) {
 	o := outcomeOf(err)

@@ -31,17 +31,20 @@ func TestMain(m *testing.M) {
 //	accountkey FILE  makes an account key
 //	getjson VAR KEY  sets VAR to a member of the JSON on stdout
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
-		Setup: func(e *testscript.Env) error {
-			e.Values[serverKey{}] = new(running)
-			e.Setenv("NAMESERVER_LISTEN", "127.0.0.1:0")
-			return nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serve, "stop": stop, "accountkey": accountKey, "getjson": getJSON,
-		},
-	})
+	testscript.Run(t, params(testscript.Params{Dir: "testdata/script"}))
+}
+
+// params adds our commands to p.
+func params(p testscript.Params) testscript.Params {
+	p.Setup = func(e *testscript.Env) error {
+		e.Values[serverKey{}] = new(running)
+		e.Setenv("NAMESERVER_LISTEN", "127.0.0.1:0")
+		return nil
+	}
+	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){
+		"serve": serve, "stop": stop, "accountkey": accountKey, "getjson": getJSON,
+	}
+	return p
 }
 
 type serverKey struct{}
@@ -74,7 +77,11 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("SERVER", "http://"+s.Addr())
 }
 
-func stop(ts *testscript.TestScript, _ bool, _ []string) { ts.Value(serverKey{}).(*running).stop() }
+func stop(ts *testscript.TestScript, _ bool, _ []string) {
+	if r := ts.Value(serverKey{}).(*running); r.stop != nil {
+		r.stop()
+	}
+}
 
 func accountKey(ts *testscript.TestScript, _ bool, args []string) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
