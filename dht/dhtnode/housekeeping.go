@@ -18,6 +18,14 @@ const (
 	grownLongAgo                  = 5 * time.Minute
 )
 
+// A node that just entered asks its neighbours at this pace while they still name new ones. The reference waits 5 to 25 s
+// from the start, so that an entry point which met its neighbours a moment too late is asked again only much later; in a
+// small network that is most of the time to know everybody.
+const (
+	maintainGrowing, maintainGrowingMax = 1 * time.Second, 4 * time.Second
+	growing                             = 15 * time.Second // since the table last grew
+)
+
 // schedule sets up everything that happens by itself.
 func (n *Node) schedule(now time.Time) {
 	n.expiry.fire = n.expiryDue
@@ -77,12 +85,20 @@ func (n *Node) maintain(f *family, now time.Time) {
 	for _, p := range probes {
 		n.find(f, p.Node, p.Target, n.wantFor(f, p), now, nil)
 	}
-	pause, spread := maintainIdle, maintainIdleMax-maintainIdle
-	if len(probes) > 0 {
-		pause, spread = maintainSoon, maintainSoonMax-maintainSoon
-	}
-	n.agenda.set(&f.maintain, now.Add(pause+rand.N(spread)))
+	n.agenda.set(&f.maintain, now.Add(f.pause(len(probes) > 0, now)))
 	n.checkStatus(now)
+}
+
+// pause is how long to wait for the next step of maintenance.
+func (f *family) pause(busy bool, now time.Time) time.Duration {
+	from, to := maintainIdle, maintainIdleMax
+	switch {
+	case busy && now.Sub(f.table.Grown()) < growing:
+		from, to = maintainGrowing, maintainGrowingMax
+	case busy:
+		from, to = maintainSoon, maintainSoonMax
+	}
+	return from + rand.N(to-from)
 }
 
 // wantFor asks for both families when the other one's bucket has room there.
