@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/jirani/jirani/nameserver/store"
 	"github.com/jirani/jirani/nameserver/store/postgres"
 	"github.com/jirani/jirani/nameserver/store/sqlite"
+	"github.com/jirani/jirani/nameserver/witness"
 )
 
 // The files of state_dir.
@@ -40,6 +42,9 @@ func openBackend(ctx context.Context, cfg Config, deps Deps) (backend, error) {
 		open = openMirror
 	}
 	b, err := open(ctx, cfg, deps, st)
+	if err == nil {
+		b.witness, err = openWitness(cfg)
+	}
 	if err != nil {
 		return backend{}, errors.Join(err, st.Close())
 	}
@@ -58,6 +63,14 @@ func openWriter(ctx context.Context, cfg Config, deps Deps, st store.Store) (bac
 	}
 	options := RegistryOptions(cfg, st, key)
 	options.Log, options.Now = deps.Log, deps.Now
+	peers, err := witnessPeers(cfg)
+	if err != nil {
+		return backend{}, err
+	}
+	options.Witnessed = len(peers) > 0
+	for _, p := range peers {
+		options.Guards = append(options.Guards, p)
+	}
 	reg, err := registry.Open(ctx, options)
 	if errors.Is(err, store.ErrNoLedger) {
 		return backend{}, service.Hint(err, "run: jirani-nameserver ledger init")
@@ -65,11 +78,48 @@ func openWriter(ctx context.Context, cfg Config, deps Deps, st store.Store) (bac
 	if err != nil {
 		return backend{}, err
 	}
-	return backend{
+	b := backend{
 		reader: reg, writer: reg, reservations: st,
 		members: service.Group{{Name: "ledger", Runner: reg}},
 		close:   st.Close,
-	}, nil
+	}
+	if len(peers) > 0 {
+		b.members = append(b.members, service.Member{Name: "witnesses", Runner: witness.NewClient(reg, peers, deps.Log)})
+	}
+	return b, nil
+}
+
+// witnessPeers are the witnesses to ask.
+func witnessPeers(cfg Config) ([]*witness.Peer, error) {
+	peers := make([]*witness.Peer, len(cfg.Ledger.Witnesses))
+	for i, w := range cfg.Ledger.Witnesses {
+		p, err := witness.NewPeer(w.URL, w.VKey, nil)
+		if err != nil {
+			return nil, err
+		}
+		peers[i] = p
+	}
+	return peers, nil
+}
+
+// witnessDir is where a witness remembers what it signed, in state_dir.
+const witnessDir = "witness"
+
+// openWitness makes this server a witness of other logs, if it has a key for
+// that.
+func openWitness(cfg Config) (http.Handler, error) {
+	if cfg.Ledger.Witness.KeyFile == "" {
+		return nil, nil
+	}
+	text, err := cfg.Ledger.Witness.KeyFile.Read()
+	if err != nil {
+		return nil, err
+	}
+	key, err := ledger.ParseSigningKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("nameserver: %s: %w", cfg.Ledger.Witness.KeyFile, err)
+	}
+	return witness.New(key, cfg.Ledger.Witness.Logs, filepath.Join(cfg.StateDir, witnessDir))
 }
 
 // RegistryOptions says how the writer's ledger is opened, by the server and by

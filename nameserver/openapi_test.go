@@ -36,7 +36,9 @@ func readOpenAPI(t *testing.T) (d document) {
 
 // TestOpenAPIRoutes holds the document to the routes, both ways.
 func TestOpenAPIRoutes(t *testing.T) {
-	s, err := newServer(testConfig(), filled(Deps{}), newMemory().backend())
+	b := newMemory().backend()
+	b.witness = http.NotFoundHandler()
+	s, err := newServer(testConfig(), filled(Deps{}), b)
 	if err != nil {
 		t.Fatal(err)
 	}
