@@ -25,7 +25,7 @@ type WebPush struct {
 	*record
 	*origin
 	play *player
-	base string // https://host:port, the aud that VAPID tokens must name
+	base string // https://host:port
 
 	// RequireVAPID refuses requests without a VAPID token (RFC 8292 §4.2).
 	RequireVAPID bool
@@ -100,7 +100,7 @@ func (w *WebPush) judge(r *request, name string) response {
 	case len(r.body) > 4096: // RFC 8030 §7.2
 		return response{status: 413}
 	}
-	if err := w.checkVAPID(h.Get("Authorization")); err != nil {
+	if err := w.checkVAPID(h.Get("Authorization"), "https://"+h.Get("Host")); err != nil {
 		return response{status: 403, body: []byte(err.Error())}
 	}
 	if f := w.play.fault(name); f != nil {
@@ -126,7 +126,7 @@ func (w *WebPush) accept(r *request, name string) response {
 		commit: func() { w.answer(201, p) }}
 }
 
-func (w *WebPush) checkVAPID(auth string) error {
+func (w *WebPush) checkVAPID(auth, origin string) error {
 	if auth == "" && !w.RequireVAPID {
 		return nil
 	}
@@ -135,7 +135,7 @@ func (w *WebPush) checkVAPID(auth string) error {
 	if err, known := w.vap[auth]; known && err == nil {
 		return nil
 	}
-	err := CheckVAPID(auth, w.base, time.Now())
+	err := CheckVAPID(auth, origin, time.Now())
 	if len(w.vap) < 1000 {
 		w.vap[auth] = err
 	}
@@ -233,4 +233,13 @@ func derive(secret, salt []byte, info string, n int) []byte {
 		panic(err) // the lengths here are constants
 	}
 	return key
+}
+
+// RestoreSubscription makes a subscription with given keys: a P-256 scalar and a secret of 16 bytes.
+func RestoreSubscription(endpoint string, private, auth []byte) (*Subscription, error) {
+	key, err := ecdh.P256().NewPrivateKey(private)
+	if err != nil || len(auth) != 16 {
+		return nil, errors.New("fake: not the keys of a subscription")
+	}
+	return &Subscription{Endpoint: endpoint, key: key, auth: auth}, nil
 }

@@ -1,0 +1,366 @@
+package unifiedpush
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jirani/jirani/internal/safedial"
+	"github.com/jirani/jirani/push/fake"
+	"github.com/jirani/jirani/push/provider"
+)
+
+// vectors is testdata/webpush.json.
+type vectors struct {
+	ReceiverPublic  string  `json:"receiver_public_key"`
+	ReceiverPrivate string  `json:"receiver_private_key"`
+	Auth            string  `json:"auth_secret"`
+	RFC             example `json:"rfc8291_example"`
+	Jami            example `json:"jami_example"`
+	Upstream        []struct {
+		Body      string `json:"body_base64"`
+		Plaintext string
+	} `json:"upstream_4.3.1_messages"`
+}
+
+type example struct {
+	SenderPrivate string `json:"sender_private_key"`
+	Salt          string
+	Plaintext     string
+	Body          string
+}
+
+func load(t testing.TB) (v vectors) {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/webpush.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func bytes64(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := decode64(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestVectorsDecrypt opens the RFC's message, a Jami-shaped one and those of upstream 4.3.1 with the simulator's
+// decryption, so that it may judge what we send.
+func TestVectorsDecrypt(t *testing.T) {
+	v := load(t)
+	sub, err := fake.RestoreSubscription("https://push.example/x", bytes64(t, v.ReceiverPrivate), bytes64(t, v.Auth))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := v.ReceiverPublic + "|" + v.Auth; sub.Topic() != want {
+		t.Errorf("topic %s, want %s", sub.Topic(), want)
+	}
+	bodies := map[string]string{v.RFC.Body: v.RFC.Plaintext, v.Jami.Body: v.Jami.Plaintext}
+	for _, u := range v.Upstream {
+		bodies[u.Body] = u.Plaintext
+	}
+	if len(bodies) != 4 {
+		t.Fatalf("%d messages", len(bodies))
+	}
+	for body, want := range bodies {
+		got, err := sub.Decrypt(bytes64(t, body))
+		if err != nil || string(got) != want {
+			t.Errorf("decrypted to %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
+// TestVectorsEncrypt encrypts with the RFC's sender key and salt, which webpush-go draws at random, by the steps of
+// RFC 8291 §3.4 and compares every byte: the steps the simulator reverses are those of the standard.
+func TestVectorsEncrypt(t *testing.T) {
+	v := load(t)
+	for _, x := range []example{v.RFC, v.Jami} {
+		sender, err := ecdh.P256().NewPrivateKey(bytes64(t, x.SenderPrivate))
+		if err != nil {
+			t.Fatal(err)
+		}
+		receiver, err := ecdh.P256().NewPublicKey(bytes64(t, v.ReceiverPublic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, err := sender.ECDH(receiver)
+		if err != nil {
+			t.Fatal(err)
+		}
+		salt := bytes64(t, x.Salt)
+		derive := func(secret, salt []byte, info string, n int) []byte {
+			k, err := hkdf.Key(sha256.New, secret, salt, info, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k
+		}
+		ikm := derive(secret, bytes64(t, v.Auth), "WebPush: info\x00"+string(receiver.Bytes())+string(sender.PublicKey().Bytes()), 32)
+		block, _ := aes.NewCipher(derive(ikm, salt, "Content-Encoding: aes128gcm\x00", 16))
+		gcm, _ := cipher.NewGCM(block)
+		out := append(append([]byte{}, salt...), 0, 0, 0x10, 0, 65)
+		out = append(out, sender.PublicKey().Bytes()...)
+		out = gcm.Seal(out, derive(ikm, salt, "Content-Encoding: nonce\x00", 12), append([]byte(x.Plaintext), 2), nil)
+		if got := base64.RawURLEncoding.EncodeToString(out); got != strings.TrimRight(x.Body, "=") {
+			t.Errorf("%q encrypts to %s, want %s", x.Plaintext, got, x.Body)
+		}
+	}
+}
+
+// sink is a push server that keeps one request.
+func sink(t *testing.T, h http.HandlerFunc) (*Provider, *httptest.Server) {
+	t.Helper()
+	srv := httptest.NewTLSServer(h)
+	t.Cleanup(srv.Close)
+	vapid, err := LoadVAPID(t.TempDir()+"/vapid.pem", "mailto:ops@jirani.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := netip.MustParseAddrPort(srv.Listener.Addr().String()).Port()
+	p := New(Config{VAPID: vapid, Transport: srv.Client().Transport, Policy: safedial.Policy{
+		Ports: []uint16{port}, Own: func() []netip.Addr { return nil },
+		AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}})
+	t.Cleanup(p.Close)
+	return p, srv
+}
+
+func hint(t testing.TB, endpoint, topic, data string) *provider.Message {
+	t.Helper()
+	d, err := provider.ParseData([]byte(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &provider.Message{Target: provider.Target{Platform: provider.UnifiedPush, Token: provider.PushToken(endpoint), Topic: topic},
+		Data: d, Priority: provider.High, ExpiresAt: time.Now().Add(time.Hour)}
+}
+
+// TestSentBodies looks at what goes over the wire: RFC 8030 headers, padding, a VAPID token that RFC 8292 allows,
+// and a body that opens.
+func TestSentBodies(t *testing.T) {
+	var got *http.Request
+	var body []byte
+	p, srv := sink(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		body, _ = io.ReadAll(r.Body)
+		w.WriteHeader(201)
+	})
+	sub, err := fake.NewSubscription(srv.URL + "/upX?up=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes := map[int]bool{}
+	for _, n := range []int{1, 100, 300, 409, 410, 3000, maxPlain - 8} {
+		data := `{"a":"` + strings.Repeat("x", n) + `"}`
+		for _, topic := range []string{sub.Topic(), ""} {
+			m := hint(t, sub.Endpoint, topic, data)
+			m.CollapseID = "t-1"
+			if out := p.Send(t.Context(), m); out.Verdict != provider.Delivered {
+				t.Fatalf("%d bytes: %+v", n, out)
+			}
+			h := got.Header
+			if h.Get("TTL") != "3600" || h.Get("Urgency") != "high" || h.Get("Topic") != "t-1" {
+				t.Errorf("headers %v", h)
+			}
+			if err := fake.CheckVAPID(h.Get("Authorization"), srv.URL, time.Now()); err != nil {
+				t.Errorf("VAPID: %v", err)
+			}
+			plain := body
+			if topic != "" {
+				sizes[len(body)] = true
+				if plain, err = sub.Decrypt(body); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if string(plain) != data {
+				t.Errorf("body of %d bytes became %d", len(data), len(plain))
+			}
+		}
+	}
+	for n := range sizes {
+		if n%bucket != 0 || n > maxBody {
+			t.Errorf("encrypted body of %d bytes", n)
+		}
+	}
+	m := hint(t, sub.Endpoint, sub.Topic(), `{"a":"`+strings.Repeat("x", maxPlain-7)+`"}`)
+	if out := p.Send(t.Context(), m); out.Reason != provider.ReasonTooLarge {
+		t.Errorf("a byte too much: %+v", out)
+	}
+}
+
+// TestIndependentDecryption has Python's cryptography package open what we send.
+func TestIndependentDecryption(t *testing.T) {
+	const python = "/usr/bin/python3"
+	if err := exec.Command(python, "-c", "import cryptography").Run(); err != nil {
+		if os.Getenv("JIRANI_REQUIRE") == "1" {
+			t.Fatalf("needs %s with the cryptography package", python)
+		}
+		t.Skipf("needs %s with the cryptography package", python)
+	}
+	var body []byte
+	p, srv := sink(t, func(_ http.ResponseWriter, r *http.Request) { body, _ = io.ReadAll(r.Body) })
+	v := load(t)
+	const data = `{"ids":"13","key":"3e78","pt":"videoCall"}`
+	m := hint(t, srv.URL+"/upX?up=1", v.ReceiverPublic+"|"+v.Auth, data)
+	if out := p.Send(t.Context(), m); out.Verdict != provider.Delivered {
+		t.Fatalf("%+v", out)
+	}
+	cmd := exec.Command(python, "testdata/decrypt.py", v.ReceiverPrivate, v.Auth, encode64(body))
+	out, err := cmd.CombinedOutput()
+	if err != nil || string(out) != data {
+		t.Errorf("Python read %q, %v", out, err)
+	}
+}
+
+// TestVAPIDExample checks the verifier with the token of RFC 8292 §2.4, and ours with the verifier.
+func TestVAPIDExample(t *testing.T) {
+	const example = "vapid t=eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJodHRwczovL3B1c2guZXhhbXBsZS5uZXQiLCJleHAiOjE0NTM1MjM3NjgsInN1YiI6Im1haWx0bzpwdXNoQGV4YW1wbGUuY29tIn0.i3CYb7t4xfxCDquptFOepC9GAu_HLGkMlMuCGSK2rpiUfnK9ojFwDXb1JrErtmysazNjjvW2L9OkSSHzvoD1oA, " +
+		"k=BA1Hxzyi1RUM1b5wjxsn7nGxAszw2u61m164i3MrAIxHF6YK5h4SDYic-dRuU_RCPCfA5aq9ojSwk5Y2EmClBPs"
+	if err := fake.CheckVAPID(example, "https://push.example.net", time.Unix(1453523768-3600, 0)); err != nil {
+		t.Errorf("RFC 8292 §2.4: %v", err)
+	}
+	if fake.CheckVAPID(example, "https://push.example.org", time.Unix(1453523768-3600, 0)) == nil {
+		t.Error("token for another origin accepted")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vapid, err := NewVAPID(key, "https://jirani.example/contact")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _ := url.Parse("https://push.example.net:8443/upX?up=1")
+	now := time.Now()
+	first, err := vapid.Authorization(u, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fake.CheckVAPID(first, "https://push.example.net:8443", now); err != nil {
+		t.Error(err)
+	}
+	if again, _ := vapid.Authorization(u, now.Add(10*time.Hour)); again != first {
+		t.Error("token not kept")
+	}
+	if later, _ := vapid.Authorization(u, now.Add(11*time.Hour)); later == first {
+		t.Error("token kept beyond its life")
+	}
+}
+
+func TestRedirectIsNotFollowed(t *testing.T) {
+	hits := 0
+	p, srv := sink(t, func(w http.ResponseWriter, r *http.Request) {
+		hits++
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	})
+	for _, topic := range []string{"", load(t).ReceiverPublic + "|" + load(t).Auth} {
+		out := p.Send(t.Context(), hint(t, srv.URL+"/x", topic, `{}`))
+		if out.Reason != provider.ReasonRedirect || out.Verdict != provider.DropMessage {
+			t.Errorf("outcome %+v", out)
+		}
+	}
+	if hits != 2 {
+		t.Errorf("%d requests, want 2", hits)
+	}
+}
+
+// TestForbiddenEndpoints: the rules hold for the URL, and for the address behind a name.
+func TestForbiddenEndpoints(t *testing.T) {
+	vapid, err := LoadVAPID(t.TempDir()+"/vapid.pem", "mailto:ops@jirani.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := New(Config{VAPID: vapid, Timeout: time.Second})
+	defer p.Close()
+	for _, endpoint := range []string{
+		"http://push.example/x", "https://127.0.0.1/x", "https://[::1]/x", "https://10.0.0.1/x", "https://169.254.169.254/latest",
+		"https://[::ffff:127.0.0.1]/x", "https://[64:ff9b::7f00:1]/x", "https://[2002:7f00:1::1]/x", "https://localhost/x",
+		"https://u@push.example/x", "https://push.example:22/x", "https://push.example/x#f", "https://2130706433/x", "x",
+		"https://push.example/" + strings.Repeat("x", 1000),
+	} {
+		m := hint(t, endpoint, "", `{}`)
+		if p.Host(m) != "" || p.Check(m) == nil {
+			t.Errorf("%.60s admitted", endpoint)
+		}
+		if out := p.Send(t.Context(), m); out.Reason != provider.ReasonForbidden {
+			t.Errorf("%.60s: %+v", endpoint, out)
+		}
+	}
+}
+
+func TestAddressRefusedAtTheDial(t *testing.T) {
+	vapid, err := LoadVAPID(t.TempDir()+"/vapid.pem", "mailto:ops@jirani.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := safedial.Policy{}
+	tr := policy.Transport(time.Second, 1)
+	dial := tr.DialContext
+	tr.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dial(ctx, network, "127.0.0.1:443") // what a name may turn into between the check and the dial
+	}
+	p := New(Config{VAPID: vapid, Transport: tr})
+	defer p.Close()
+	out := p.Send(t.Context(), hint(t, "https://push.example/x", "", `{}`))
+	if out.Reason != provider.ReasonForbidden || out.Verdict != provider.DropMessage {
+		t.Errorf("outcome %+v", out)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	v := load(t)
+	pub, auth := bytes64(t, v.ReceiverPublic), bytes64(t, v.Auth)
+	for _, e := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+		keys, ok, err := parseKeys(e.EncodeToString(pub) + "|" + e.EncodeToString(auth))
+		if err != nil || !ok || keys.P256dh != v.ReceiverPublic || keys.Auth != v.Auth {
+			t.Errorf("keys %+v %v %v", keys, ok, err)
+		}
+	}
+	bad := append([]byte{}, pub...)
+	bad[64] ^= 1
+	for _, topic := range []string{"|", "x|y", v.ReceiverPublic + "|", encode64(bad) + "|" + v.Auth, v.ReceiverPublic + "|" + v.Auth + "AA"} {
+		if _, ok, err := parseKeys(topic); err == nil || !ok {
+			t.Errorf("parseKeys(%.20s…) = %v, %v", topic, ok, err)
+		}
+	}
+	if _, ok, err := parseKeys("com.example"); ok || err != nil {
+		t.Errorf("topic without keys: %v %v", ok, err)
+	}
+}
+
+func FuzzKeys(f *testing.F) {
+	v := load(f)
+	f.Add(v.ReceiverPublic + "|" + v.Auth)
+	f.Add("a|b")
+	f.Fuzz(func(t *testing.T, topic string) {
+		keys, ok, err := parseKeys(topic)
+		if err == nil && ok && (len(bytes64(t, keys.P256dh)) != 65 || len(bytes64(t, keys.Auth)) != 16) {
+			t.Errorf("parseKeys(%q) = %+v", topic, keys)
+		}
+	})
+}
