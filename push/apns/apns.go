@@ -230,7 +230,7 @@ func (p *Provider) sendTo(ctx context.Context, m *provider.Message, sandbox bool
 	p.mu.RUnlock()
 	for attempt := 0; ; attempt++ {
 		now := time.Now()
-		header := p.header(m)
+		header := Header(m, p.cfg.Topic)
 		var token string
 		if c.jwt != nil {
 			var err error
@@ -277,11 +277,10 @@ func (p *Provider) post(ctx context.Context, c *credentials, sandbox bool, m *pr
 	return classify(res.StatusCode, res.Header, a, time.Now()), a
 }
 
-// header is everything but the authorization.
-func (p *Provider) header(m *provider.Message) http.Header {
-	topic := m.Topic
-	if topic == "" {
-		topic = p.cfg.Topic
+// Header is everything but the authorization. topic is the bundle id if the message names none.
+func Header(m *provider.Message, topic string) http.Header {
+	if m.Topic != "" {
+		topic = m.Topic
 	}
 	if m.Kind == provider.VoIP {
 		topic += ".voip"
