@@ -26,15 +26,6 @@ func (n *Node) online(now time.Time) {
 	}
 }
 
-// abandon ends the operations that waited for a connection when none is to be had.
-func (n *Node) abandon(time.Time) {
-	for _, f := range n.families {
-		for _, s := range f.searches {
-			s.mark()
-		}
-	}
-}
-
 // PutSigned signs v with the node's identity and puts it. Its seq becomes one above that of any version of ours found at
 // key under its id (§7.2), so that it replaces them. It waits for a lookup and then as Put does, and returns the value as
 // it was put.

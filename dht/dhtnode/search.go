@@ -77,6 +77,15 @@ func (s *search) mark() {
 	}
 }
 
+// markSearches has all searches stepped.
+func (n *Node) markSearches() {
+	for _, f := range n.families {
+		for _, s := range f.searches {
+			s.mark()
+		}
+	}
+}
+
 func (n *Node) wakeSearches(f *family) {
 	for _, s := range f.searches {
 		s.refilled = time.Time{}

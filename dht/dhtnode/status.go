@@ -100,8 +100,10 @@ func (n *Node) checkStatus(now time.Time) {
 		n.boot.connected()
 		n.online(now)
 	}
+	if lost || changed {
+		n.markSearches() // those of a family without nodes end once nothing is waited for any more
+	}
 	if lost {
-		n.abandon(now)
 		poke(n.rearm)
 	}
 	if changed {
