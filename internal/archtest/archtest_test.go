@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"dht/discovery":    {"dht", "internal/msgpack"},
 	"dht/pht":          {"dht", "internal/msgpack"},
 	"dht/dhtnode":      {"dht/*", "internal/msgpack", "internal/udpio"},
-	"dht/dhtcli":       {"dht/*"},
+	"dht/dhtcli":       {"dht/*", "internal/udpio"},
 	"dht/dhttest":      {"dht/*", "internal/udpio"},
 	"deploy":           {},
 	"charts":           {},
