@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/jirani/jirani/dht/dhtcli"
 	"github.com/jirani/jirani/internal/buildinfo"
 )
 
@@ -32,6 +33,9 @@ var commands = map[string]command{
 	"up":     up,
 	"init":   initFile,
 	"config": configCommand,
+	"dht": func(args []string, stdout, stderr io.Writer) int {
+		return dhtcli.Main(args, os.Stdin, stdout, stderr)
+	},
 	"version": func(_ []string, stdout, _ io.Writer) int {
 		fmt.Fprintln(stdout, buildinfo.Line("jirani"))
 		return 0
