@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-var serversFlag = flag.String("servers", "jirani,dht=upstream", "whose servers: jirani, up or upstream; or by role, as in upstream,names=jirani")
+var serversFlag = flag.String("servers", "jirani", "whose servers: jirani, up or upstream; or by role, as in upstream,names=jirani")
 
 // Whose servers.
 const (
