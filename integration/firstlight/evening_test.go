@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -144,14 +145,26 @@ func (e *evening) arrive(ctx context.Context) error {
 	return e.both(ctx, func(ctx context.Context, p *person) error { return p.arrive(ctx) })
 }
 
-// registration makes the accounts and sees them on the network, each with its device announced.
+// registration makes the accounts and sees them on the network, each with its device announced. Most of it is the making
+// of keys, so what comes after them is noted apart.
 func (e *evening) registration(ctx context.Context) error {
-	return e.both(ctx, func(ctx context.Context, p *person) (err error) {
+	var mu sync.Mutex
+	var longest time.Duration
+	err := e.both(ctx, func(ctx context.Context, p *person) (err error) {
 		if p.Account, err = p.daemon.AddAccount(ctx, e.servers.settings(p.name, e.world.discovery)); err != nil {
 			return err
 		}
-		return p.online(ctx)
+		keys := time.Now()
+		if err := p.online(ctx); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		longest = max(longest, time.Since(keys))
+		return nil
 	})
+	times.note(e.world.topology.Name, "… once there are keys", longest)
+	return err
 }
 
 // online waits until the device is on the network and announced.
