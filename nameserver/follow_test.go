@@ -64,7 +64,7 @@ func TestMirror(t *testing.T) {
 		{"GET", "/name/bob", "", 200},
 		{"POST", "/i/some-invite/name/bob", v[6].Body, 200},
 		{"POST", "/name/alice", v[5].Body, 403},
-		{"POST", "/name/abc", v[0].Body, 403},
+		{"POST", "/name/abc", v[0].Body, 401},
 		{"POST", "/name/alice", "{}", 400},
 	} {
 		if status, _, body := ask(t, m, st.method, st.target, st.body); status != st.want {

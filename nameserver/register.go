@@ -48,15 +48,15 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	done, err := s.settled(ctx, reg)
-	if done || err != nil {
-		return err
+	err = s.allow(ctx, reg)
+	if err == nil {
+		err = s.takeToken(ctx, r, reg)
 	}
-	if err := s.allow(ctx, reg); err != nil {
-		return err
+	if errors.Is(err, errSettled) {
+		return nil
 	}
-	if err := s.takeToken(ctx, r); err != nil {
-		return err
+	if err != nil {
+		return s.unlessSettled(ctx, reg, err)
 	}
 	return s.insist(ctx, func() error {
 		_, err := s.writer.Register(ctx, reg)
@@ -116,24 +116,40 @@ func (s *Server) hold(ctx context.Context) (context.Context, func(), error) {
 	return ctx, func() { cancel(); s.held.Add(-1) }, nil
 }
 
-// settled tells registrations whose outcome is known from what is registered:
-// done for one that holds already, an error for one that cannot win. It saves
-// them the signature check and the rate limit, and lets a repeat succeed
-// whatever the policy has become.
-func (s *Server) settled(ctx context.Context, reg ledger.Registration) (done bool, err error) {
+// errSettled says that the registration asked for holds already.
+var errSettled = errors.New("nameserver: registered already")
+
+// unlessSettled returns err, which keeps a registration from being tried,
+// unless the outcome is known from what is registered: a repeat of one that
+// holds succeeds whatever the policy has become and however many there were,
+// and one that cannot win hears so.
+func (s *Server) unlessSettled(ctx context.Context, reg ledger.Registration, err error) error {
+	switch known := s.settled(ctx, reg); {
+	case errors.Is(known, errSettled):
+		return nil
+	case known != nil:
+		return known
+	}
+	return err
+}
+
+// settled returns errSettled for a registration that holds, the reason why one
+// cannot win, and nil for one that the ledger must decide. It costs two
+// lookups, which the ledger makes by itself for those that get that far.
+func (s *Server) settled(ctx context.Context, reg ledger.Registration) error {
 	rec, err := s.reader.LookupName(ctx, reg.Key)
 	switch {
 	case err == nil && rec.Address != reg.Address:
-		return false, registry.ErrTaken
+		return registry.ErrTaken
 	case err == nil && rec.Name == reg.Name && string(rec.Signature) == string(reg.Signature):
-		return true, nil // PKCS #1 v1.5 is deterministic: a genuine repeat has the same bytes
+		return errSettled // PKCS #1 v1.5 is deterministic: a genuine repeat has the same bytes
 	case err == nil:
-		return false, nil
+		return nil
 	}
 	if _, err = s.reader.LookupAddress(ctx, reg.Address); err == nil {
-		return false, registry.ErrAddressTaken
+		return registry.ErrAddressTaken
 	}
-	return false, nil // not known, or not now: the writer decides
+	return nil // not known, or not now
 }
 
 // allow asks the policy and the reservations.
@@ -156,13 +172,17 @@ func (s *Server) allow(ctx context.Context, reg ledger.Registration) error {
 	})
 }
 
-// takeToken waits for the client's network to be within its rate.
-func (s *Server) takeToken(ctx context.Context, r *http.Request) error {
+// takeToken waits for the client's network to be within its rate. What is
+// settled does not wait.
+func (s *Server) takeToken(ctx context.Context, r *http.Request, reg ledger.Registration) error {
 	ip := httpapi.ClientIP(r, s.cfg.TrustedProxies)
 	for {
 		wait := s.limiter.Take(s.now(), ip)
 		if wait == 0 {
 			return nil
+		}
+		if err := s.settled(ctx, reg); err != nil {
+			return err
 		}
 		s.metrics.limited.Inc()
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
