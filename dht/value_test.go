@@ -111,6 +111,34 @@ func TestParseValueOwnsItsBytes(t *testing.T) {
 	}
 }
 
+// A signature covers the canonical body, whatever form it came in (§5.3).
+func TestVerifyIsOverTheCanonicalBody(t *testing.T) {
+	t.Parallel()
+	want, _, err := dht.ParseValue(byName(t)["value/signed"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := obj(
+		str("dat"), obj(
+			str("sig"), bin(want.Signature),
+			str("body"), obj(
+				str("utype"), str(want.UserType),
+				str("data"), str(string(want.Data)),
+				str("foreign"), arr(num(1)),
+				str("type"), []byte{0xce, 0, 0, 0, byte(want.Type)},
+				str("owner"), bin(want.Owner.PEM()),
+				str("seq"), []byte{0xd3, 0, 0, 0, 0, 0, 0, 0, byte(want.Seq)},
+			)),
+		str("id"), num(int64(want.ID)))
+	got, _, err := dht.ParseValue(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := got.Verify(); err != nil || !got.Equal(want) || !bytes.Equal(got.Append(nil), want.Append(nil)) {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
+
 func TestPublicKeyBounds(t *testing.T) {
 	t.Parallel()
 	if _, err := dht.ParsePublicKey(make([]byte, 5000)); !errors.Is(err, dht.ErrMalformed) {
