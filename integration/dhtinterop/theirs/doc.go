@@ -56,6 +56,9 @@ type Options struct {
 	Identity  bool   // make an identity; its certificate is published
 	State     string // state file; Node only
 
+	Certificate, PrivateKey string // files of the identity to run with; Node only
+	SaveIdentity            string // where to save the identity made: .pem and .crt are appended; Node only
+
 	NoRateLimit, PublicStable, Discovery bool // Node only
 
 	Bind4, Bind6 string   // addresses to bind; Python only

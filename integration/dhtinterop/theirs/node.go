@@ -65,6 +65,8 @@ func (o Options) args() []string {
 	add(o.Bootstrap != "", "-b", o.Bootstrap)
 	add(o.Identity, "-i")
 	add(o.State != "", "-f", o.State)
+	add(o.Certificate != "", "--certificate", o.Certificate, "--privkey", o.PrivateKey)
+	add(o.SaveIdentity != "", "--save-identity", o.SaveIdentity)
 	add(o.NoRateLimit, "-U")
 	add(o.PublicStable, "-P")
 	add(o.Discovery, "-D")
