@@ -177,14 +177,14 @@ func (t *tcpRelay) offer(p *peerConn, conn *net.TCPConn) bool {
 	for p.id == 0 || s.pending[p.id] != nil {
 		p.id = rand.Uint32()
 	}
-	s.pending[p.id] = p
-	s.mu.Unlock()
-	p.timer = time.AfterFunc(bindTimeout, func() {
+	p.timer = time.AfterFunc(bindTimeout, func() { // before others can find p
 		if s.claim(p.id, p) {
 			s.metrics.refused(refusedSlow)
 			t.leave(p)
 		}
 	})
+	s.pending[p.id] = p
+	s.mu.Unlock()
 	return true
 }
 
