@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	serverCPU    = 0
+	generatorCPU = 1
+	tick         = 100 // USER_HZ, per second: the unit of /proc/PID/stat
+	startTimeout = 10 * time.Second
+)
+
+// server is a TURN server under measurement, a child process.
+type server struct {
+	cmd  *exec.Cmd
+	addr string
+	dir  string
+}
+
+func startOurs(path string) (*server, error) {
+	return start(func(addr, dir string) *exec.Cmd {
+		// A policy for loopback, no limits that coturn has not.
+		return exec.Command("taskset", "-c", strconv.Itoa(serverCPU), path, "-set", `listeners=[{address: "`+addr+`", transports: [udp, tcp]}]`,
+			"-set", "limits.unauthenticated_rate=0", "-set", "limits.allocations_per_address=0", "-set", "limits.unauthenticated_connections=0",
+			"-set", "ops.listen=", "-set", "shutdown_timeout=0s", "-set", "relay.min_port=10000", "-set", "log.level=warn")
+	})
+}
+
+func startCoturn(path string) (*server, error) {
+	return start(func(addr, dir string) *exec.Cmd {
+		ip, port, _ := net.SplitHostPort(addr)
+		return exec.Command("taskset", "-c", strconv.Itoa(serverCPU), path, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech",
+			"--user=ring:ring", "--realm=ring", "--listening-ip="+ip, "--relay-ip="+ip, "--listening-port="+port, "--allow-loopback-peers",
+			"--min-port=10000", "--max-port=65535", "--no-stdout-log", "--log-file="+filepath.Join(dir, "log"),
+			"--pidfile="+filepath.Join(dir, "pid"), "--userdb="+filepath.Join(dir, "db"), "--relay-threads=1")
+	})
+}
+
+// start runs a server on a free port of loopback and waits until it takes connections.
+func start(command func(addr, dir string) *exec.Cmd) (*server, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{addr: ln.Addr().String()}
+	ln.Close()
+	if s.dir, err = os.MkdirTemp("", "turnbench-"); err != nil {
+		return nil, err
+	}
+	s.cmd = command(s.addr, s.dir)
+	s.cmd.Dir = s.dir
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if c, err := net.Dial("tcp", s.addr); err == nil {
+			c.Close()
+			return s, nil
+		}
+	}
+	s.stop()
+	return nil, errors.New("the server does not answer")
+}
+
+func (s *server) stop() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	_ = os.RemoveAll(s.dir)
+}
+
+// cpu returns the CPU seconds, user and system, that the server has used.
+func (s *server) cpu() (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
+	user, err1 := strconv.ParseFloat(f[11], 64)
+	system, err2 := strconv.ParseFloat(f[12], 64)
+	return (user + system) / tick, errors.Join(err1, err2)
+}
+
+// resident returns the server's resident memory in bytes.
+func (s *server) resident() (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	pages, err := strconv.ParseFloat(strings.Fields(string(b))[1], 64)
+	return pages * float64(os.Getpagesize()), err
+}
+
+// spent runs work and returns the CPU seconds the server used for it.
+func (s *server) spent(work func() error) (float64, error) {
+	before, err := s.cpu()
+	if err != nil {
+		return 0, err
+	}
+	if err := work(); err != nil {
+		return 0, err
+	}
+	after, err := s.cpu()
+	return after - before, err
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/jirani/jirani/internal/udpio"
+)
+
+const (
+	window  = 128             // packets under way: no more than coturn's receive buffer holds
+	stuck   = 2 * time.Second // after which those under way are given up as lost
+	maxLoss = 0.05            // of a round that counts
+)
+
+// generator makes the load.
+type generator struct {
+	packets int
+	gro     bool
+}
+
+func (g generator) measurements() (out []measurement) {
+	for _, dir := range []string{"up", "down"} {
+		for _, size := range []int{172, 1200} {
+			for _, clients := range []int{1, 50} {
+				out = append(out, measurement{fmt.Sprintf("UDP %s %d B, %d clients", dir, size, clients), "CPU s/M packets",
+					func(s *server) (float64, error) { return g.relayUDP(s, dir == "up", size, clients) }})
+			}
+		}
+	}
+	return append(out,
+		measurement{"ChannelData over TCP up 172 B", "CPU s/M packets", func(s *server) (float64, error) { return g.relayTCP(s, true) }},
+		measurement{"ChannelData over TCP down 172 B", "CPU s/M packets", func(s *server) (float64, error) { return g.relayTCP(s, false) }},
+		measurement{"RFC 6062 bytes", "CPU s/GB", g.stream},
+		measurement{"allocate and give back", "CPU s/1,000", g.churn},
+		measurement{"idle allocation, of 10,000", "kB each", g.idle},
+		measurement{"base", "MB", func(s *server) (float64, error) { v, err := s.resident(); return v / 1e6, err }},
+		measurement{"latency p50 at 20 k/s", "µs", func(s *server) (float64, error) { return g.latency(s, 0.50) }},
+		measurement{"latency p99 at 20 k/s", "µs", func(s *server) (float64, error) { return g.latency(s, 0.99) }},
+	)
+}
+
+// lane is one client with its peer.
+type lane struct {
+	client       *client
+	near, far    *udpio.Conn // the client's and the peer's socket
+	server       netip.AddrPort
+	relayed      netip.AddrPort
+	send, expect int // bytes of a packet on the sending and on the receiving side
+}
+
+// open makes n lanes of UDP clients.
+func (g generator) open(s *server, n, size int, up bool) ([]*lane, func(), error) {
+	var lanes []*lane
+	closeAll := func() {
+		for _, l := range lanes {
+			l.near.Close()
+			l.far.Close()
+		}
+	}
+	cfg := udpio.Config{GRO: g.gro, ReadBuffer: 4 << 20, WriteBuffer: 1 << 20}
+	for range n {
+		l := &lane{server: netip.MustParseAddrPort(s.addr)}
+		var err error
+		if l.client, err = dialClient("udp", s.addr); err != nil {
+			return nil, closeAll, err
+		}
+		if l.relayed, err = l.client.allocate(17); err != nil {
+			return nil, closeAll, err
+		}
+		any := netip.MustParseAddrPort("127.0.0.1:0")
+		if l.far, err = udpio.Listen(context.Background(), any, cfg); err != nil {
+			return nil, closeAll, err
+		}
+		if err := l.client.bindChannel(l.far.LocalAddr()); err != nil {
+			return nil, closeAll, err
+		}
+		// The batched socket takes the place of the connected one: same port, and nothing comes in between.
+		local := l.client.conn.LocalAddr().(*net.UDPAddr).AddrPort()
+		l.client.conn.Close()
+		if l.near, err = udpio.Listen(context.Background(), local, cfg); err != nil {
+			return nil, closeAll, err
+		}
+		lanes = append(lanes, l)
+	}
+	return lanes, closeAll, nil
+}
+
+// relayUDP pushes packets through and returns the server's CPU seconds per million of them.
+func (g generator) relayUDP(s *server, up bool, size, clients int) (float64, error) {
+	lanes, closeAll, err := g.open(s, clients, size, up)
+	defer closeAll()
+	if err != nil {
+		return 0, err
+	}
+	burst := 1
+	if clients == 1 {
+		burst = 16
+	}
+	if _, _, err := pump(lanes, up, size, burst, g.packets/10); err != nil { // warm
+		return 0, err
+	}
+	var got, lost int
+	spent, err := s.spent(func() (err error) {
+		got, lost, err = pump(lanes, up, size, burst, g.packets)
+		return err
+	})
+	if err == nil && float64(lost) > maxLoss*float64(g.packets) {
+		err = fmt.Errorf("%d of %d packets were lost", lost, g.packets)
+	}
+	return spent / float64(got) * 1e6, err
+}
+
+// pump sends count packets, each lane a burst in turn, never more than the window under way.
+func pump(lanes []*lane, up bool, size, burst, count int) (got, lost int, err error) {
+	packet := make([]byte, 4+size)
+	binary.BigEndian.PutUint16(packet, channel)
+	binary.BigEndian.PutUint16(packet[2:], uint16(size))
+	out := make([]udpio.Message, burst)
+	in := newMessages(64)
+	sent, progress := 0, time.Now()
+	for sent < count || got+lost < sent {
+		for _, l := range lanes {
+			if sent < count && sent-got-lost+burst <= window {
+				conn, to, b := l.near, l.server, packet
+				if !up {
+					conn, to, b = l.far, l.relayed, packet[4:]
+				}
+				for i := range out {
+					out[i] = udpio.Message{Buf: b, N: len(b), Addr: to}
+				}
+				if _, err := conn.WriteBatch(out); err != nil {
+					return got, lost, err
+				}
+				sent += burst
+			}
+		}
+		before := got
+		for _, l := range lanes {
+			n, err := l.drain(up, in)
+			if err != nil {
+				return got, lost, err
+			}
+			got += n
+		}
+		if now := time.Now(); got != before {
+			progress = now
+		} else if now.Sub(progress) > stuck {
+			lost, progress = sent-got, now
+		}
+	}
+	return got, lost, nil
+}
+
+func newMessages(n int) []udpio.Message {
+	ms := make([]udpio.Message, n)
+	for i := range ms {
+		ms[i].Buf = make([]byte, udpio.MaxDatagram)
+	}
+	return ms
+}
+
+// drain takes what has come through a lane and returns how many datagrams that was.
+func (l *lane) drain(up bool, in []udpio.Message) (count int, err error) {
+	conn := l.far
+	if !up {
+		conn = l.near
+	}
+	for {
+		n, err := conn.TryReadBatch(in)
+		if errors.Is(err, udpio.ErrWouldBlock) {
+			return count, nil
+		}
+		if err != nil {
+			return count, err
+		}
+		for i := range in[:n] {
+			for range in[i].Segments {
+				count++
+			}
+		}
+		if n < len(in) {
+			return count, nil
+		}
+	}
+}
+
+// latency sends at a steady 20,000 packets per second through one lane and returns a quantile of the way through, in microseconds.
+func (g generator) latency(s *server, quantile float64) (float64, error) {
+	lanes, closeAll, err := g.open(s, 1, 172, true)
+	defer closeAll()
+	if err != nil {
+		return 0, err
+	}
+	l, count := lanes[0], min(g.packets, 60_000)
+	packet := make([]byte, 4+172)
+	binary.BigEndian.PutUint16(packet, channel)
+	binary.BigEndian.PutUint16(packet[2:], 172)
+	in, times := newMessages(64), make([]time.Duration, 0, count)
+	begin := time.Now()
+	for sent := 0; sent < count || len(times) < sent; {
+		now := time.Since(begin)
+		if due := int(now * 20_000 / time.Second); sent < min(due, count) {
+			binary.BigEndian.PutUint64(packet[4:], uint64(now))
+			if err := l.near.WriteTo(packet, l.server); err != nil {
+				return 0, err
+			}
+			sent++
+		}
+		n, err := l.far.TryReadBatch(in)
+		if err != nil && !errors.Is(err, udpio.ErrWouldBlock) {
+			return 0, err
+		}
+		now = time.Since(begin)
+		for i := range in[:n] {
+			for d := range in[i].Segments {
+				times = append(times, now-time.Duration(binary.BigEndian.Uint64(d)))
+			}
+		}
+		if now > time.Minute {
+			return 0, errors.New("packets are lost")
+		}
+	}
+	slices.Sort(times)
+	return float64(times[int(quantile*float64(len(times)-1))]) / 1e3, nil
+}
