@@ -70,11 +70,8 @@ func policyRefusals(s *Server) (n float64) {
 // TestOwnAddress: of this host's own addresses only relayed transport addresses are peers.
 func TestOwnAddress(t *testing.T) {
 	t.Parallel()
-	s := serve(t, nil)
 	own := netip.MustParseAddr("203.0.113.80")
-	host := &relayHost{local: own, external: own, udp: s.hosts[netip.MustParseAddr("127.0.0.1")].udp, tcp: s.hosts[netip.MustParseAddr("127.0.0.1")].tcp}
-	s.hosts[own] = host // as if it were an address of ours
-	s.findOwn()
+	s := serve(t, func(c *Config) { c.Relay.External = map[string]string{"127.0.0.1": own.String()} })
 	if got := s.judge(own); got != policy.Own {
 		t.Fatalf("judge(own) = %v, want %v", got, policy.Own)
 	}

@@ -173,13 +173,14 @@ func (t *Table) fetch(ctx context.Context, realm, user string, now time.Time) er
 	return nil
 }
 
-// remember keeps the cache below its bound: when it is full the stale entries go, and if all are fresh, any one.
+// remember keeps the cache within its bound: when it is full the stale entries go, and of the fresh ones any quarter, so that the work is
+// shared by many calls.
 func (t *Table) remember(id tableID, c cachedKey, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, known := t.cache[id]; !known && len(t.cache) >= maxCached {
 		for old, entry := range t.cache {
-			if now.After(entry.until) || len(t.cache) >= maxCached {
+			if now.After(entry.until) || len(t.cache) > maxCached*3/4 {
 				delete(t.cache, old)
 			}
 		}
