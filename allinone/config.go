@@ -12,6 +12,7 @@ import (
 	"github.com/jirani/jirani/internal/config"
 	"github.com/jirani/jirani/nameserver"
 	"github.com/jirani/jirani/nameserver/policy"
+	"github.com/jirani/jirani/push"
 	"github.com/jirani/jirani/turnserver"
 )
 
@@ -23,9 +24,10 @@ const (
 	Bootstrap  RoleName = "bootstrap"
 	Nameserver RoleName = "nameserver"
 	Turnserver RoleName = "turnserver"
+	Push       RoleName = "push"
 )
 
-var allRoles = []RoleName{Bootstrap, Nameserver, Turnserver}
+var allRoles = []RoleName{Bootstrap, Nameserver, Turnserver, Push}
 
 // Config is the configuration of a whole network. The sections of the roles are the same as in their own files.
 type Config struct {
@@ -34,7 +36,7 @@ type Config struct {
 	StateDir string `yaml:"state_dir"`
 	// Host is the address or name that people type into Jami. Default empty: found by itself, and shown anew when it changes.
 	Host string `yaml:"host"`
-	// Roles are the servers to run: bootstrap, nameserver, turnserver. Default all.
+	// Roles are the servers to run: bootstrap, nameserver, turnserver, push. Default all.
 	Roles []RoleName `yaml:"roles"`
 	// Card is the page that tells people what to type into Jami.
 	Card CardConfig `yaml:"card"`
@@ -42,6 +44,9 @@ type Config struct {
 	Bootstrap  bootstrap.Config  `yaml:"bootstrap"`  // the DHT node
 	Nameserver nameserver.Config `yaml:"nameserver"` // usernames
 	Turnserver turnserver.Config `yaml:"turnserver"` // the relay
+	// Push is the push gateway, for this machine only, and the UnifiedPush server that phones listen to. An empty distributor.url means
+	// Host with the distributor's port.
+	Push push.Config `yaml:"push"`
 }
 
 // CardConfig is the network card's section.
@@ -58,6 +63,7 @@ func Default() Config {
 		Roles:     slices.Clone(allRoles),
 		Card:      CardConfig{Listen: ":8000"},
 		Bootstrap: bootstrap.Default(), Nameserver: nameserver.Default(), Turnserver: turnserver.Default(),
+		Push: push.Default(),
 	}
 	c.Bootstrap.Listen = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:4222"), netip.MustParseAddrPort("[::]:4222")}
 	c.Bootstrap.LAN = true
@@ -72,6 +78,11 @@ func Default() Config {
 	}
 	c.Turnserver.Policy.LAN = true
 	c.Turnserver.JamiUser = "on"
+	c.Push.UnifiedPush.VAPIDKeyFile = "push/vapid.pem"
+	c.Push.Distributor.Enabled = true
+	c.Push.Distributor.Listen = ":8089"
+	c.Push.Distributor.URL = ""
+	c.Push.Distributor.State = "push"
 	return c
 }
 
@@ -105,6 +116,8 @@ func (c Config) Validate() error {
 			p.Merge("nameserver", c.Nameserver.Validate())
 		case Turnserver:
 			p.Merge("turnserver", c.Turnserver.Validate())
+		case Push:
+			p.Merge("push", c.withPushURL("127.0.0.1").Push.Validate())
 		}
 	}
 	return p.Err()
@@ -115,10 +128,21 @@ func (c Config) runs(r RoleName) bool { return slices.Contains(c.Roles, r) }
 
 // placed returns the configuration with the roles' relative state directories below the network's.
 func (c Config) placed() Config {
-	for _, dir := range []*string{&c.Bootstrap.StateFile, &c.Nameserver.StateDir} {
-		if !filepath.IsAbs(*dir) {
-			*dir = filepath.Join(c.StateDir, *dir)
+	for _, path := range []*string{
+		&c.Bootstrap.StateFile, &c.Nameserver.StateDir, &c.Push.UnifiedPush.VAPIDKeyFile, &c.Push.Distributor.State,
+	} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(c.StateDir, *path)
 		}
+	}
+	return c
+}
+
+// withPushURL fills in the address by which phones reach the UnifiedPush server.
+func (c Config) withPushURL(host string) Config {
+	if c.Push.Distributor.URL == "" {
+		port := fmt.Sprint(portOf(c.Push.Distributor.Listen))
+		c.Push.Distributor.URL = "http://" + net.JoinHostPort(host, port)
 	}
 	return c
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jirani/jirani/bootstrap"
 	"github.com/jirani/jirani/nameserver"
+	"github.com/jirani/jirani/push"
 	"github.com/jirani/jirani/turnserver"
 )
 
@@ -24,7 +25,7 @@ state_dir: jirani-data
 host: ""
 
 # The servers to run.
-roles: [bootstrap, nameserver, turnserver]
+roles: [bootstrap, nameserver, turnserver, push]
 
 # The page that tells people what to type into Jami; listen: "" turns it off.
 card:
@@ -54,8 +55,13 @@ func Sample() string {
 	turn := setKey(turnserver.Sample, "listeners", `[{address: "0.0.0.0:3478", transports: [udp, tcp]}, {address: "[::]:3478", transports: [udp, tcp]}]`)
 	turn = setKey(turn, "policy.lan", "true")
 	turn = setKey(turn, "jami_user", `"on"`)
-	return head + "\n" + section("bootstrap", withoutCommon(boot)) + "\n" +
-		section("nameserver", withoutCommon(names)) + "\n" + section("turnserver", withoutCommon(turn))
+	gateway := setKey(push.Sample, "unifiedpush.vapid_key_file", "push/vapid.pem")
+	gateway = setKey(gateway, "distributor.enabled", "true")
+	gateway = setKey(gateway, "distributor.listen", `":8089"`)
+	gateway = setKey(gateway, "distributor.url", `""`)
+	gateway = setKey(gateway, "distributor.state", "push")
+	return head + "\n" + section("bootstrap", withoutCommon(boot)) + "\n" + section("nameserver", withoutCommon(names)) + "\n" +
+		section("turnserver", withoutCommon(turn)) + "\n" + section("push", withoutCommon(gateway))
 }
 
 // withoutCommon drops the sections that a role's own file has and a network has once.

@@ -87,7 +87,7 @@ func (n *network) turnFields(m member) []card.Field {
 	return append(fields, card.Field{Name: "TURN realm", Value: n.cfg.Turnserver.Realms[0].Name, Note: "with the username and password you were given", Copy: true})
 }
 
-var labels = map[RoleName]string{Bootstrap: "DHT node", Nameserver: "Name server", Turnserver: "TURN relay"}
+var labels = map[RoleName]string{Bootstrap: "DHT node", Nameserver: "Name server", Turnserver: "TURN relay", Push: "Push (UnifiedPush)"}
 
 // Roles asks each role's checks.
 func (n *network) Roles(ctx context.Context) []card.Role {

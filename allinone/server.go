@@ -21,6 +21,7 @@ import (
 	"github.com/jirani/jirani/internal/logging"
 	"github.com/jirani/jirani/internal/service"
 	"github.com/jirani/jirani/nameserver"
+	"github.com/jirani/jirani/push"
 	"github.com/jirani/jirani/turnserver"
 )
 
@@ -87,6 +88,10 @@ func (s *Server) build(ctx context.Context, cfg Config, deps service.Deps) error
 	})
 	add(Turnserver, "", cfg.Turnserver.Listeners[0].Address.Port(), func(d service.Deps) (service.Runner, error) {
 		return turnserver.New(ctx, cfg.Turnserver, turnserver.Deps{Log: d.Log, Metrics: d.Metrics, Health: d.Health})
+	})
+	add(Push, "http://", portOf(cfg.Push.Distributor.Listen), func(d service.Deps) (service.Runner, error) {
+		own := cfg.withPushURL(s.net.Host()).Push
+		return push.New(own, push.Deps{Log: d.Log, Metrics: d.Metrics, Health: d.Health})
 	})
 	if cfg.runs(Nameserver) {
 		s.net.lookup = lookupAt(cfg.Nameserver.Listen)

@@ -28,7 +28,7 @@ func TestSampleIsDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
-	if diff := cmp.Diff(Role().Defaults(), got, equal, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(Role.Defaults(), got, equal, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("sample differs from the defaults (-default +sample):\n%s", diff)
 	}
 }

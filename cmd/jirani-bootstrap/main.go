@@ -10,4 +10,4 @@ import (
 	"github.com/jirani/jirani/internal/service"
 )
 
-func main() { os.Exit(service.Main(bootstrap.Role(), os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(service.Main(bootstrap.Role, os.Args[1:], os.Stdout, os.Stderr)) }

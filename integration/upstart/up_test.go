@@ -176,7 +176,7 @@ func TestNewcomer(t *testing.T) {
 				return fmt.Errorf("role %+v", r)
 			}
 		}
-		if len(card.Roles) != 3 || card.URL != serverURL(8000, "/") {
+		if len(card.Roles) != 4 || card.URL != serverURL(8000, "/") {
 			return fmt.Errorf("card = %+v", card)
 		}
 		return nil
@@ -257,7 +257,7 @@ func TestRefusals(t *testing.T) {
 		want      []string
 	}{
 		{"same state", dir, []string{"state directory is in use", "hint: stop the other process"}},
-		{"ports taken", t.TempDir(), []string{"error: bootstrap: ", "error: nameserver: ", "error: turnserver: ", "error: card: ", "address already in use", "hint: "}},
+		{"ports taken", t.TempDir(), []string{"error: bootstrap: ", "error: nameserver: ", "error: turnserver: ", "error: push: ", "error: card: ", "address already in use", "hint: "}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
