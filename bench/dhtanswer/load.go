@@ -19,6 +19,7 @@ const (
 	inFlight = 64
 	sources  = 4
 	keys     = 100_000 // different places asked for
+	listens  = 20_000
 )
 
 type kind struct {
@@ -128,6 +129,10 @@ func (s *source) compose(m *udpio.Message, k kind, i int) {
 		p.Token = s.token
 		v := dht.Value{ID: dht.ValueID(i + 1), Data: data[:]}
 		p.SetValues([][]byte{v.Append(nil)})
+	}
+	if k.kind == wire.Listen {
+		p.Token, p.Version, p.SocketID = s.token, wire.ListenVersion, uint32(i+1)
+		p.InfoHash = place(keys + i) // nothing is stored there
 	}
 	m.Buf = p.Append(m.Buf[:0])
 	m.N = len(m.Buf)

@@ -24,6 +24,7 @@ import (
 
 	"github.com/jirani/jirani/dht/dhtnode"
 	"github.com/jirani/jirani/dht/storage"
+	"github.com/jirani/jirani/dht/wire"
 	"github.com/jirani/jirani/internal/udpio"
 )
 
@@ -107,6 +108,26 @@ func measure(w *tabwriter.Writer, peer string, addr netip.AddrPort, count, value
 			float64(after-before)/float64(time.Microsecond)/float64(max(answered, 1)),
 			float64(answered)/took.Seconds(), float64(rss)/(1<<20))
 	}
+	return measureIdle(w, peer, l, p)
+}
+
+// measureIdle compares a node's idle seconds before and after it took listens.
+func measureIdle(w *tabwriter.Writer, peer string, l *load, p process) error {
+	before, err := p.idle()
+	if err != nil {
+		return err
+	}
+	listened, err := l.run(kind{"listen", wire.Listen}, listens)
+	if err != nil {
+		return err
+	}
+	after, err := p.idle()
+	if err != nil {
+		return err
+	}
+	rss, _ := p.rss()
+	fmt.Fprintf(w, "%s\tidle with %d listens, ms CPU per s: %.1f before, %.1f after\t\t\t\t%.1f\n", peer, listened,
+		before, after, float64(rss)/(1<<20))
 	return nil
 }
 

@@ -38,3 +38,15 @@ func (p process) rss() (int64, error) {
 	pages, err := strconv.ParseInt(string(bytes.Fields(b)[1]), 10, 64)
 	return pages * int64(os.Getpagesize()), err
 }
+
+// idle waits ten seconds and returns how many milliseconds of processor time a second took.
+func (p process) idle() (float64, error) {
+	const wait = 10 * time.Second
+	before, err := p.cpu()
+	if err != nil {
+		return 0, err
+	}
+	<-time.After(wait)
+	after, err := p.cpu()
+	return float64(after-before) / float64(time.Millisecond) / wait.Seconds(), err
+}
