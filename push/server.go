@@ -20,6 +20,7 @@ import (
 	"github.com/jirani/jirani/internal/logging"
 	"github.com/jirani/jirani/push/dispatch"
 	"github.com/jirani/jirani/push/distributor"
+	"github.com/jirani/jirani/push/fake"
 	"github.com/jirani/jirani/push/provider"
 )
 
@@ -51,7 +52,10 @@ type Server struct {
 
 // New checks cfg, reads credentials, opens the distributor's database if there is one, and listens. It starts
 // nothing. A server that is not going to run is released by a Run whose context is done.
-func New(cfg Config, deps Deps) (*Server, error) {
+func New(cfg Config, deps Deps) (*Server, error) { return newServer(cfg, deps, nil) }
+
+// newServer is New with simulators that run elsewhere, if sim is not nil.
+func newServer(cfg Config, deps Deps, sim *fake.Network) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -59,13 +63,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Log = logging.Discard()
 	}
 	s := &Server{cfg: cfg, log: deps.Log, feedback: newFeedback(cfg.Feedback.Keep, time.Now())}
-	if err := s.open(deps); err != nil {
+	if err := s.open(deps, sim); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
 	return s, nil
 }
 
-func (s *Server) open(deps Deps) (err error) {
+func (s *Server) open(deps Deps, sim *fake.Network) (err error) {
 	if err := s.loadTokens(); err != nil {
 		return err
 	}
@@ -75,7 +79,7 @@ func (s *Server) open(deps Deps) (err error) {
 			return err
 		}
 	}
-	if s.senders, err = newSenders(s.cfg, s.dist); err != nil {
+	if s.senders, err = newSenders(s.cfg, s.dist, sim); err != nil {
 		return err
 	}
 	if s.cfg.Feedback.WebhookURL != "" {

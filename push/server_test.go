@@ -25,14 +25,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/jirani/jirani/internal/certs"
 	"github.com/jirani/jirani/internal/health"
 	"github.com/jirani/jirani/push/fake"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testConfig is a gateway on loopback with simulated providers.
 func testConfig(t *testing.T) Config {

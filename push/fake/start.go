@@ -36,11 +36,23 @@ type Credentials struct {
 	APNsKey        string // path of the .p8 file
 	APNsKeyID      string
 	APNsTeamID     string
-	APNsCert       tls.Certificate // provider certificate, instead of the key
+	APNsCert       tls.Certificate `json:"-"` // provider certificate, instead of the key
 	FCMURL         string
 	APNsURL        string
 	WebPushURL     string
-	TLS            *tls.Config // trusts the simulators
+	TLS            *tls.Config `json:"-"` // trusts the simulators
+	CA             []byte      // their certificate, DER
+}
+
+// Trust makes TLS from CA, for credentials that came from another process.
+func (c *Credentials) Trust() error {
+	leaf, err := x509.ParseCertificate(c.CA)
+	if err != nil {
+		return fmt.Errorf("fake: %w", err)
+	}
+	c.TLS = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	c.TLS.RootCAs.AddCert(leaf)
+	return nil
 }
 
 // Network is a set of running simulators.
@@ -81,13 +93,10 @@ func New(cfg Config, dir string) (*Network, error) {
 }
 
 func (n *Network) build(cfg Config, cert tls.Certificate, dir string) error {
-	leaf, err := x509.ParseCertificate(cert.Certificate[0])
-	if err != nil {
+	n.Credentials.CA = cert.Certificate[0]
+	if err := n.Credentials.Trust(); err != nil {
 		return err
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	n.Credentials.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	for _, build := range []func(Config, tls.Certificate, string) error{n.buildFCM, n.buildAPNs, n.buildWebPush} {
 		if err := build(cfg, cert, dir); err != nil {
 			return err
