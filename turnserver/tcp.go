@@ -194,7 +194,7 @@ func (t *tcpRelay) leave(p *peerConn) {
 	delete(t.peers, p)
 	t.mu.Unlock()
 	if p.conn != nil {
-		p.conn.Close()
+		relay.Close(p.conn)
 	}
 }
 
@@ -216,7 +216,7 @@ func (t *tcpRelay) close() {
 			t.alloc.srv.claim(p.id, p)
 		}
 		if p.conn != nil {
-			p.conn.Close() // ends its pipe, and by that the client's data connection
+			relay.Close(p.conn) // ends its pipe, and by that the client's data connection
 		}
 	}
 	clear(t.peers)

@@ -21,18 +21,21 @@ type Meter func(n int) time.Duration
 
 // Pipe carries bytes between client and peer until both directions have ended, one has failed, or ctx is done; then both connections are
 // closed. An end of stream is passed on as such. It returns the bytes carried from the client (up) and to it (down).
+//
+// Should the process die meanwhile, both ends see a reset: to them the connection is dead, not ended. A Jami client (seen with 20230206)
+// takes an end of stream for nothing, writes on, and finds out by a time-out of 30 s; a reset it notices at its next write.
 func Pipe(ctx context.Context, client, peer net.Conn, upMeter, downMeter Meter) (up, down int64) {
-	stop := context.AfterFunc(ctx, func() {
-		client.Close()
-		peer.Close()
-	})
+	for _, conn := range []net.Conn{client, peer} {
+		linger(conn, 0)
+	}
+	end := func() { Close(client); Close(peer) }
+	stop := context.AfterFunc(ctx, end)
 	defer stop()
 	var halves atomic.Int32
 	direction := func(dst, src net.Conn, meter Meter, total *int64) {
 		clean := carry(ctx, dst, src, meter, total)
 		if !clean || !closeWrite(dst) {
-			client.Close()
-			peer.Close()
+			end()
 			return
 		}
 		if halves.Add(1) == 1 {
@@ -45,9 +48,21 @@ func Pipe(ctx context.Context, client, peer net.Conn, upMeter, downMeter Meter) 
 	wg.Go(func() { direction(client, peer, downMeter, &down) })
 	direction(peer, client, upMeter, &up)
 	wg.Wait()
-	client.Close()
-	peer.Close()
+	end()
 	return up, down
+}
+
+// Close closes a connection that Pipe has or had, in order: what was written to it still arrives.
+func Close(conn net.Conn) {
+	linger(conn, -1)
+	conn.Close()
+}
+
+// linger says what becomes of unsent bytes when conn is closed: 0 drops them and resets, -1 sends them in the background.
+func linger(conn net.Conn, seconds int) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(seconds) // fails on a closed connection only
+	}
 }
 
 var pipeBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
