@@ -79,6 +79,20 @@ func wantReset(t *testing.T, relayed netip.AddrPort) {
 	}
 }
 
+// wantReset connects to an address that accepts and resets; either end may be first.
+func wantReset(t testing.TB, to netip.AddrPort, who string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", to.String())
+	if err == nil {
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%s: %v, want a reset", who, err)
+	}
+}
+
 // The sequence of docs/protocols/turn-usage.md §4 as Jami runs it.
 func TestTCPAllocationAsJamiUsesIt(t *testing.T) {
 	t.Parallel()
