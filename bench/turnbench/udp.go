@@ -27,11 +27,12 @@ type generator struct {
 
 func (g generator) measurements() (out []measurement) {
 	for _, dir := range []string{"up", "down"} {
-		for _, size := range []int{172, 1200} {
-			for _, clients := range []int{1, 50} {
-				out = append(out, measurement{fmt.Sprintf("UDP %s %d B, %d clients", dir, size, clients), "CPU s/M packets",
-					func(s *server) (float64, error) { return g.relayUDP(s, dir == "up", size, clients) }})
-			}
+		for _, c := range []struct {
+			size, clients, burst int
+		}{{172, 1, 16}, {1200, 1, 16}, {172, 50, 1}, {1200, 50, 8}} {
+			name := fmt.Sprintf("UDP %s %d B, %d clients, bursts of %d", dir, c.size, c.clients, c.burst)
+			out = append(out, measurement{name, "CPU s/M packets",
+				func(s *server) (float64, error) { return g.relayUDP(s, dir == "up", c.size, c.clients, c.burst) }})
 		}
 	}
 	return append(out,
@@ -48,15 +49,14 @@ func (g generator) measurements() (out []measurement) {
 
 // lane is one client with its peer.
 type lane struct {
-	client       *client
-	near, far    *udpio.Conn // the client's and the peer's socket
-	server       netip.AddrPort
-	relayed      netip.AddrPort
-	send, expect int // bytes of a packet on the sending and on the receiving side
+	client    *client
+	near, far *udpio.Conn // the client's and the peer's socket
+	server    netip.AddrPort
+	relayed   netip.AddrPort
 }
 
 // open makes n lanes of UDP clients.
-func (g generator) open(s *server, n, size int, up bool) ([]*lane, func(), error) {
+func (g generator) open(s *server, n int) ([]*lane, func(), error) {
 	var lanes []*lane
 	closeAll := func() {
 		for _, l := range lanes {
@@ -93,15 +93,11 @@ func (g generator) open(s *server, n, size int, up bool) ([]*lane, func(), error
 }
 
 // relayUDP pushes packets through and returns the server's CPU seconds per million of them.
-func (g generator) relayUDP(s *server, up bool, size, clients int) (float64, error) {
-	lanes, closeAll, err := g.open(s, clients, size, up)
+func (g generator) relayUDP(s *server, up bool, size, clients, burst int) (float64, error) {
+	lanes, closeAll, err := g.open(s, clients)
 	defer closeAll()
 	if err != nil {
 		return 0, err
-	}
-	burst := 1
-	if clients == 1 {
-		burst = 16
 	}
 	if _, _, err := pump(lanes, up, size, burst, g.packets/10); err != nil { // warm
 		return 0, err
@@ -193,7 +189,7 @@ func (l *lane) drain(up bool, in []udpio.Message) (count int, err error) {
 
 // latency sends at a steady 20,000 packets per second through one lane and returns a quantile of the way through, in microseconds.
 func (g generator) latency(s *server, quantile float64) (float64, error) {
-	lanes, closeAll, err := g.open(s, 1, 172, true)
+	lanes, closeAll, err := g.open(s, 1)
 	defer closeAll()
 	if err != nil {
 		return 0, err
