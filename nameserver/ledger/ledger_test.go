@@ -321,3 +321,13 @@ func TestMapProofByHand(t *testing.T) {
 		t.Error("leaf hash is empty")
 	}
 }
+
+func FuzzParseTilePath(f *testing.F) {
+	f.Add("tile/2/x001/x234/067.p/8")
+	f.Add("tile/evidence/x999/999")
+	f.Fuzz(func(t *testing.T, path string) {
+		if id, err := ParseTilePath(path); err == nil && id.Path() != path {
+			t.Errorf("%q is read as %+v, whose path is %q", path, id, id.Path())
+		}
+	})
+}

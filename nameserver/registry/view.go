@@ -77,6 +77,11 @@ func (r *Registry) load(ctx context.Context, index int64) (*logged, error) {
 	if err != nil {
 		return nil, notReady(err)
 	}
+	if e, ok := l.entry.(*ledger.Register); ok {
+		if err := e.Bound(l.ev); err != nil {
+			return nil, notReady(fmt.Errorf("entry %d in the store: %w", index, err))
+		}
+	}
 	r.records.put(index, l, int64(256+2*len(l.data)+len(l.ev.PublicKey)+len(l.ev.Signature)))
 	return l, nil
 }

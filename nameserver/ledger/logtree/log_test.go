@@ -9,6 +9,7 @@ import (
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/merkle/testonly"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/jirani/jirani/nameserver/ledger"
@@ -113,6 +114,19 @@ func TestTileData(t *testing.T) {
 		b, err := e.TileData(tc.level, tc.n, tc.width, fetch)
 		if (err == nil) != tc.ok || err == nil && len(b) != 32*tc.width {
 			t.Errorf("TileData(%d, %d, %d) = %d bytes, %v; want ok %v", tc.level, tc.n, tc.width, len(b), err, tc.ok)
+		}
+	}
+}
+
+// TestRFC6962Vectors checks the roots of Certificate Transparency's reference
+// tree.
+func TestRFC6962Vectors(t *testing.T) {
+	a := Edge{}.Append()
+	for i, leaf := range testonly.LeafInputs() {
+		a.Add(ledger.LeafHash(leaf))
+		root, err := a.Root(nil)
+		if want := testonly.RootHashes()[i+1]; err != nil || !bytes.Equal(root[:], want) {
+			t.Errorf("root of %d leaves = %v, %v; want %x", i+1, root, err, want)
 		}
 	}
 }
