@@ -14,7 +14,7 @@ import (
 type Node struct {
 	*dhtnode.Node
 	Addr   netip.AddrPort
-	conn   *Conn
+	conns  []*Conn
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -23,7 +23,9 @@ type Node struct {
 func (n *Node) Stop() {
 	n.cancel()
 	n.done.Wait()
-	n.conn.Close()
+	for _, c := range n.conns {
+		c.Close()
+	}
 }
 
 // Cluster is a set of nodes on one Net.
@@ -56,14 +58,25 @@ func (c *Cluster) Start(cfg dhtnode.Config) *Node {
 // StartAt runs a node at addr.
 func (c *Cluster) StartAt(addr netip.AddrPort, cfg dhtnode.Config) *Node {
 	c.tb.Helper()
-	conn := c.Net.Listen(addr)
-	dn, err := dhtnode.New(cfg, dhtnode.Deps{Conns: []dhtnode.Conn{conn}})
-	if err != nil {
+	return c.StartOn(cfg, addr)
+}
+
+// StartOn runs a node with a socket on each address.
+func (c *Cluster) StartOn(cfg dhtnode.Config, addrs ...netip.AddrPort) *Node {
+	c.tb.Helper()
+	n := &Node{Addr: addrs[0]}
+	var deps dhtnode.Deps
+	for _, a := range addrs {
+		conn := c.Net.Listen(a)
+		n.conns, deps.Conns = append(n.conns, conn), append(deps.Conns, conn)
+	}
+	var err error
+	if n.Node, err = dhtnode.New(cfg, deps); err != nil {
 		c.tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &Node{Node: dn, Addr: addr, conn: conn, cancel: cancel}
-	n.done.Go(func() { dn.Run(ctx) })
+	n.cancel = cancel
+	n.done.Go(func() { n.Run(ctx) })
 	c.Nodes = append(c.Nodes, n)
 	return n
 }
