@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/integration/jamid"
+	"github.com/jirani/jirani/internal/certs"
 	"github.com/jirani/jirani/internal/natlab"
 )
 
@@ -28,14 +29,23 @@ type server struct {
 	host *natlab.Machine
 	url  string
 	cmd  *exec.Cmd
+
+	certFile, keyFile string
 }
 
-// startServer runs the name server on port 80 of the lab's server: plain HTTP,
-// where clients of 2023 go for "name@host" too.
+// startServer runs the name server on port 80 of the lab's server, where
+// clients of 2023 go for "name@host" too, and on port 443.
 func startServer(t *testing.T, lab *natlab.Lab) *server {
 	t.Helper()
 	host := lab.Host("server")
 	s := &server{t: t, lab: lab, host: host, url: "http://" + host.Addr.String()}
+	cert, err := certs.SelfSigned(time.Now(), time.Hour, host.Addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.certFile, s.keyFile, err = certs.WriteFiles(t.TempDir(), cert); err != nil {
+		t.Fatal(err)
+	}
 	s.run()
 	t.Cleanup(s.kill)
 	return s
@@ -55,6 +65,8 @@ func (s *server) run() {
 	s.cmd = exec.Command(exe,
 		"-set", "listen="+netip.AddrPortFrom(s.host.Addr, 80).String(),
 		"-set", "state_dir="+filepath.Join(s.lab.Dir, "server", "state"),
+		"-set", "tls_listen="+netip.AddrPortFrom(s.host.Addr, 443).String(),
+		"-set", "tls.cert_file="+s.certFile, "-set", "tls.key_file="+s.keyFile,
 		"-set", "ledger.create=true", "-set", "policy.mode=open", "-set", "ops.listen=", "-set", "log.level=debug")
 	s.cmd.Env = append(os.Environ(), asServer+"=1")
 	s.cmd.Stdout, s.cmd.Stderr = log, log
@@ -95,11 +107,11 @@ func (s *server) get(ctx context.Context, path string) int {
 }
 
 // arrive starts a person's daemon with an account on the name server.
-func arrive(t *testing.T, lab *natlab.Lab, who, nameServer string) *jamid.Account {
+func arrive(t *testing.T, lab *natlab.Lab, who, nameServer string, env ...string) *jamid.Account {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startBound)
 	defer cancel()
-	d, err := jamid.Start(ctx, jamid.Config{Machine: lab.Host(who), Dir: filepath.Join(lab.Dir, who, "home")})
+	d, err := jamid.Start(ctx, jamid.Config{Machine: lab.Host(who), Dir: filepath.Join(lab.Dir, who, "home"), Env: env})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,5 +174,33 @@ func TestJamiDaemon(t *testing.T) {
 	strays, err := lab.Strays()
 	if err != nil || len(strays) > 0 {
 		t.Errorf("traffic to elsewhere: %v, %v", strays, err)
+	}
+}
+
+// TestJamiDaemonOverTLS has one client come by HTTPS, with the server's
+// certificate among those it trusts, and another that does not trust it.
+func TestJamiDaemonOverTLS(t *testing.T) {
+	natlab.Require(t, jamid.Program, "dbus-daemon")
+	lab := natlab.New(t, natlab.TwoPublic("namestls"))
+	s := startServer(t, lab)
+	url := "https://" + s.host.Addr.String()
+	alice := arrive(t, lab, "alice", url, "CA_ROOT_FILE="+s.certFile)
+	bob := arrive(t, lab, "bob", url)
+	for _, x := range []struct {
+		who  *jamid.Account
+		name string
+		want int
+	}{{alice, "alice", jamid.NameRegistered}, {bob, "bob", jamid.NameError}} {
+		ctx, cancel := context.WithTimeout(t.Context(), stepBound)
+		if got, err := x.who.RegisterName(ctx, x.name); err != nil || got != x.want {
+			t.Errorf("registerName(%q) = %d, %v, want %d", x.name, got, err, x.want)
+		}
+		cancel()
+	}
+	if status := s.get(t.Context(), "/name/alice"); status != http.StatusOK {
+		t.Errorf("alice's name: status %d", status)
+	}
+	if status := s.get(t.Context(), "/name/bob"); status != http.StatusNotFound {
+		t.Errorf("bob's name: status %d", status)
 	}
 }
