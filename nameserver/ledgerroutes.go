@@ -7,7 +7,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"github.com/jirani/jirani/internal/httpapi"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/nameproto"
 	"github.com/jirani/jirani/nameserver/registry"
@@ -74,7 +73,7 @@ func (s *Server) writeProof(w http.ResponseWriter, r *http.Request, subject ledg
 	}
 	w.Header().Set("Vary", "Accept")
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {
-		httpapi.WriteJSON(w, http.StatusOK, proof)
+		s.writeProofJSON(w, proof)
 		return
 	}
 	text, err := proof.MarshalText()
@@ -84,4 +83,13 @@ func (s *Server) writeProof(w http.ResponseWriter, r *http.Request, subject ledg
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write(text)
+}
+
+func (s *Server) writeProofJSON(w http.ResponseWriter, proof ledger.Proof) {
+	body, err := proof.MarshalJSON()
+	if err != nil {
+		s.problem(w, err)
+		return
+	}
+	writeBody(w, http.StatusOK, body)
 }

@@ -119,7 +119,7 @@ func (s *Server) answerProof(w http.ResponseWriter, r *http.Request, subject led
 		s.problem(w, err)
 		return
 	}
-	httpapi.WriteJSON(w, http.StatusOK, proof)
+	s.writeProofJSON(w, proof)
 }
 
 // Availability says whether a name could be registered now.
