@@ -65,7 +65,6 @@ type testClient struct {
 	stream             bool
 	user, realm, nonce string
 	password           string
-	pending            []byte
 }
 
 func newClient(t testing.TB, s *Server, transport string) *testClient {

@@ -19,8 +19,6 @@ const (
 	frameTimeout = 30 * time.Second // for a begun message to be complete
 	// maxStranger bounds one message of a client that has no allocation, in bytes. A request with credentials has some 200.
 	maxStranger = 2 << 10
-	// maxRequest bounds one STUN message of a client that has one: a Send indication holds a datagram.
-	maxRequest = 65535
 	// maxFrame bounds one frame: a ChannelData header, the longest datagram, padding.
 	maxFrame = channelHeader + 65535 + 3
 	tlsChunk = 4 << 10 // bytes read from a TLS connection at once; it keeps this much while it waits, beside what package tls keeps

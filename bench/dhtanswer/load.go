@@ -32,9 +32,8 @@ var kinds = []kind{{"ping", wire.Ping}, {"find", wire.Find}, {"put", wire.Put}, 
 
 // load is a closed loop of requests from a few sources.
 type load struct {
-	to    netip.AddrPort
-	from  []*source
-	stats int
+	to   netip.AddrPort
+	from []*source
 }
 
 type source struct {

@@ -145,12 +145,6 @@ func (r *request) finish(a answer, now time.Time) {
 	}
 }
 
-// cancel forgets r without telling its owner.
-func (r *request) cancel() {
-	r.done = nil
-	r.finish(answer{}, time.Time{})
-}
-
 // expire marks a node dead and fails what it still owes us (§9.1).
 func (n *Node) expire(f *family, node *routing.Node, now time.Time) {
 	node.Expire()

@@ -115,11 +115,6 @@ func (n *Node) checkStatus(now time.Time) {
 	}
 }
 
-// isConnected reports whether any family is.
-func (n *Node) isConnected() bool {
-	return n.status[inet4] == Connected || n.status[inet6] == Connected
-}
-
 // waiting reports whether operations should wait for a connection to come (§10.5).
 func (n *Node) waiting(now time.Time) bool {
 	return n.familyStatus(inet4, now) == Connecting || n.familyStatus(inet6, now) == Connecting || n.boot.due()

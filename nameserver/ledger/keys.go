@@ -10,8 +10,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-const algEd25519 = 1 // first byte of Ed25519 keys in the note encoding
-
 // SigningKey is an Ed25519 note key: the log's, or a witness's. Whoever holds
 // the log's can show different people different logs, until they compare; he
 // cannot forge a registration, since accounts sign those themselves.

@@ -25,9 +25,8 @@ type tokens struct {
 
 // active is a token with a message in flight.
 type active struct {
-	n      int       // messages in flight
-	since  time.Time // of the first
-	parked list      // waiting for it
+	n      int  // messages in flight
+	parked list // waiting for it
 }
 
 // pace is a token's recent past: the virtual times of its two buckets, and what was last delivered.

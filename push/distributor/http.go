@@ -133,7 +133,7 @@ func (s *Server) webPush(h http.Header, m *message) error {
 		m.ttl = min(time.Duration(secs)*time.Second, s.cfg.Keep)
 	}
 	if m.collapse = h.Get("Topic"); m.collapse != "" && !webPushTopic.MatchString(m.collapse) {
-		return errors.New("Topic is not up to 32 characters of base64url")
+		return errors.New("header Topic is not up to 32 characters of base64url")
 	}
 	return nil
 }

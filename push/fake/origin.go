@@ -78,8 +78,7 @@ type originConn struct {
 }
 
 type originStream struct {
-	req      *request
-	answered bool
+	req *request
 }
 
 const maxOriginBody = 64 << 10

@@ -135,8 +135,13 @@ func TestPortsEvenAndPairs(t *testing.T) {
 func TestQuota(t *testing.T) {
 	t.Parallel()
 	q := NewQuota[string](2)
-	if !q.Take("a") || !q.Take("a") || q.Take("a") || !q.Take("b") {
-		t.Error("the limit is not two per key")
+	for i, want := range []bool{true, true, false} {
+		if got := q.Take("a"); got != want {
+			t.Errorf("Take %d of a limit of two = %v", i+1, got)
+		}
+	}
+	if !q.Take("b") {
+		t.Error("the limit is not per key")
 	}
 	q.Give("a")
 	if !q.Take("a") {
