@@ -28,6 +28,7 @@ var (
 	fieldsLine  = regexp.MustCompile(`^\s*Index\[(.*)\]$`)
 	putLine     = regexp.MustCompile(`^(?:>> )?Put.*: (success|failure)`)
 	putID       = regexp.MustCompile(`Value ID: ([0-9a-f]+)`)
+	storageLine = regexp.MustCompile(`Storage has (\d+) values`)
 	goodLine    = regexp.MustCompile(`Known nodes: (\d+) good`)
 )
 
@@ -96,6 +97,17 @@ func (n *Node) Good() (good int, err error) {
 		return families == 2
 	})
 	return good, err
+}
+
+// Stored counts the values the node keeps, its own included.
+func (n *Node) Stored() (values int, err error) {
+	err = n.command("ll", func(line string) bool {
+		if m := storageLine.FindStringSubmatch(line); m != nil {
+			values, _ = strconv.Atoi(m[1])
+		}
+		return strings.Contains(line, "IPv6 stats")
+	})
+	return values, err
 }
 
 // Put stores one word of text and returns the value's id.
