@@ -169,25 +169,28 @@ func indicationHead(b []byte, peer netip.AddrPort, n int) []byte {
 // pad returns the zero bytes that fill n up to a multiple of four.
 func pad(n int) []byte { return padding[:-n&3] }
 
-// streamBuffer holds frames for one write to a stream client.
-const streamBuffer = 256 << 10
+// streamBuffer holds frames for one write to a stream client, in bytes: room for the longest datagram and its header, since a client that
+// reads slowly holds one.
+const streamBuffer = 72 << 10
 
 var streamBuffers = sync.Pool{New: func() any { b := make([]byte, 0, streamBuffer); return &b }}
 
-// pump relays what peers send to a stream or DTLS client until the socket is closed. Its goroutine ends with the relayed address.
+// pump relays what peers send to a stream or DTLS client until the socket is closed. Its goroutine ends with the relayed address. It holds
+// nothing while it waits for peers, and one buffer while it waits for the client.
 func (u *udpRelay) pump(poller *relay.Poller, write func(frames []byte), single bool) {
 	for {
+		var buf *[]byte
 		err := poller.Receive(func(pkts []relay.Packet) {
-			buf := streamBuffers.Get().(*[]byte)
+			buf = streamBuffers.Get().(*[]byte)
 			*buf = u.alloc.frames((*buf)[:0], pkts, write, single)
-			if len(*buf) > 0 {
-				write(*buf)
-			}
-			streamBuffers.Put(buf)
 		})
 		if err != nil {
 			return
 		}
+		if len(*buf) > 0 {
+			write(*buf)
+		}
+		streamBuffers.Put(buf)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 const (
 	slotSize    = 65536 // bytes: a joined datagram (GRO) is never cut
 	loopSlots   = 64    // of a loop's In: 4 MiB of address space, of which only what is filled becomes memory
-	pooledSlots = 16
+	pooledSlots = 64
 	controlSize = 32 // bytes: one control message with an int, the segment size
 )
 
