@@ -114,7 +114,7 @@ func sessions(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	if !*asJSON {
-		fmt.Fprintln(w, "ID\tUSER\tTRANSPORT\tCLIENT\tRELAYED\tPEERS\tUP\tDOWN\tLEFT")
+		fmt.Fprintln(w, "ID\tUSER\tTRANSPORT\tCLIENT\tRELAYED\tPERMISSIONS\tUP\tDOWN\tLEFT")
 	}
 	for after := uint64(0); ; {
 		page, err := fetchPage(*ops, after)
