@@ -58,7 +58,7 @@ type Config struct {
 	// Prefix that topics must have, so that the server is of no use but for UnifiedPush; "" admits all. Default up.
 	Prefix       string         `yaml:"prefix"`
 	Keep         time.Duration  `yaml:"keep"`            // longest life of a message, and its life when the sender gives no TTL; 1m–168h; default 12h
-	PerTopic     int            `yaml:"per_topic"`       // messages kept per topic; the oldest goes; 1–10000; default 100
+	PerTopic     int            `yaml:"per_topic"`       // messages kept per topic, and up to an eighth more; the oldest go; 1–10000; default 100
 	MaxMessages  int            `yaml:"max_messages"`    // messages kept in all; beyond it publishing is answered 507; default 1000000
 	MaxReceivers int            `yaml:"max_receivers"`   // open streams; beyond it 503; default 50000
 	PerAddress   int            `yaml:"per_address"`     // open streams per client address (IPv6: per /64); beyond it 429; default 500

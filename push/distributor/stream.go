@@ -141,20 +141,26 @@ func (k *chunkSink) head(h http.Header) error {
 	return k.send(append(b, "\r\n"...))
 }
 
+// chunkHead is room for a chunk's length in hexadecimal and CRLF.
+const chunkHead = 18
+
 func (k *chunkSink) write(event string, objects ...[]byte) error {
-	n := 0
+	n := chunkHead
 	for _, o := range objects {
 		n += len(o) + 40
 	}
-	b := make([]byte, 0, n)
+	b := make([]byte, chunkHead, n)
 	for _, o := range objects {
 		b = appendFrame(b, k.sse, event, o)
 	}
 	if k.chunked {
-		c := make([]byte, 0, len(b)+16)
-		c = strconv.AppendInt(c, int64(len(b)), 16)
-		c = append(append(append(c, "\r\n"...), b...), "\r\n"...)
-		b = c
+		var head [chunkHead]byte
+		h := append(strconv.AppendInt(head[:0], int64(len(b)-chunkHead), 16), "\r\n"...)
+		b = append(b, "\r\n"...)
+		copy(b[chunkHead-len(h):], h)
+		b = b[chunkHead-len(h):]
+	} else {
+		b = b[chunkHead:]
 	}
 	<-k.ready
 	return k.send(b)
