@@ -46,7 +46,7 @@ type Config struct {
 
 	Storage   storage.Limits // zero fields = storage.DefaultLimits
 	IdleNodes int            // records kept of nodes that are in no table, per family; 0 = routing.DefaultIdle
-	Searches  int            // searches at a time, per family; 0 = 1<<20
+	Searches  int            // searches kept, per family: idle ones go when there are more; 0 = 1<<20
 	Workers   int            // goroutines checking signatures; 0 = half the processors, at least one
 }
 
@@ -88,8 +88,6 @@ var (
 	ErrClosed = errors.New("dhtnode: node stopped")
 	// ErrCancelled: CancelPut ended the put.
 	ErrCancelled = errors.New("dhtnode: put cancelled")
-	// ErrTooMany: a configured bound is reached.
-	ErrTooMany = errors.New("dhtnode: too many searches")
 )
 
 // Defaults of the rate limiter (docs/protocols/opendht.md §8).
