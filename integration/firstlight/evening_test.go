@@ -50,6 +50,7 @@ type person struct {
 	home    string
 	daemon  *jamid.Daemon
 	name    string // registered with the name server
+	mark    int64  // of the daemon's log, before the servers were killed
 }
 
 // Names of the servers' machine. The client keeps what it learnt by host name, so each question that is to reach the
@@ -107,6 +108,7 @@ func (e *evening) run() {
 	e.step("5 MiB file", peerBound, e.file)
 	e.step("audio call", peerBound, e.call)
 	e.step("servers killed", startBound, e.restart)
+	e.step("loss noticed", peerBound, e.lossNoticed)
 	e.step("registration again", registerBound, e.registrationAgain)
 	e.step("name kept", nameBound, e.nameKept)
 	e.step("message after", peerBound, func(ctx context.Context) error { return e.message(ctx, e.bob, e.alice, "still there?") })
@@ -311,9 +313,27 @@ func hears(ctx context.Context, p *person) error {
 }
 
 // restart kills every server and starts it again on what it left on disk.
-func (e *evening) restart(ctx context.Context) error {
+func (e *evening) restart(ctx context.Context) (err error) {
+	for _, p := range []*person{e.alice, e.bob} {
+		if p.mark, err = p.daemon.LogMark(); err != nil {
+			return err
+		}
+	}
 	e.servers.kill()
 	return e.servers.start(ctx)
+}
+
+// connectionLost is what a daemon logs when it finds that a connection is no more. A reset it finds at its next write, at the
+// latest a sign of life after 20–25 s.
+const connectionLost = "TLS connection was non-properly terminated"
+
+// lossNoticed waits until both devices know that their relayed connection is gone. One that is told of a message before,
+// asks for it through the dead connection, and has been seen never to ask again.
+func (e *evening) lossNoticed(ctx context.Context) error {
+	if !e.world.relayed {
+		return nil
+	}
+	return e.both(ctx, func(ctx context.Context, p *person) error { return p.daemon.WaitLog(ctx, p.mark, connectionLost) })
 }
 
 func (e *evening) registrationAgain(ctx context.Context) error {
@@ -332,7 +352,7 @@ func (e *evening) away(ctx context.Context) error {
 		return err
 	}
 	e.bob.leave()
-	if err := e.alice.daemon.WaitLog(ctx, mark, "TLS connection was non-properly terminated"); err != nil {
+	if err := e.alice.daemon.WaitLog(ctx, mark, connectionLost); err != nil {
 		return err
 	}
 	return e.alice.Send(ctx, e.conversation, "for when you are back")

@@ -33,15 +33,17 @@ type world struct {
 	topology natlab.Topology
 	// discovery: the accounts have no bootstrap node in their settings and find the server by LAN discovery.
 	discovery bool
+	// relayed: no connection between the devices outlives the relay.
+	relayed bool
 }
 
 func worlds() []world {
 	return []world{
 		{topology: natlab.TwoPublic("open")},
-		{topology: natlab.TwoHomes("cone", natlab.Home{NAT: natlab.EndpointIndependent})},
-		{topology: natlab.TwoHomes("symmetric", natlab.Home{NAT: natlab.Symmetric})},
+		{topology: natlab.TwoHomes("cone", natlab.Home{NAT: natlab.EndpointIndependent}), relayed: true},
+		{topology: natlab.TwoHomes("symmetric", natlab.Home{NAT: natlab.Symmetric}), relayed: true},
 		{topology: natlab.TwoHomes("relay-only", natlab.Home{
-			NAT: natlab.AddressAndPortDependent, OnlyTo: []netip.Addr{natlab.ServerAddr}})},
+			NAT: natlab.AddressAndPortDependent, OnlyTo: []netip.Addr{natlab.ServerAddr}}), relayed: true},
 		{topology: natlab.OneLAN("lan-discovery"), discovery: true},
 		{topology: natlab.OneLAN("lan-offline")},
 	}
