@@ -102,7 +102,8 @@ func BenchmarkMillion(b *testing.B) {
 	if err := Create(b.Context(), st, key, time.Now()); err != nil {
 		b.Fatal(err)
 	}
-	r, stop := start(b, Options{Store: st, Key: key})
+	// Room for every tile (64 MiB per million entries), as a busy server has.
+	r, stop := start(b, Options{Store: st, Key: key, CacheBytes: 192 << 20})
 	register(b, r, 256, 0, 1000)
 	small := perRegistration(b, r, 1000, 21_000)
 	register(b, r, 1024, 21_000, million)
