@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pion/stun/v3"
 )
 
 const (
@@ -62,13 +64,23 @@ func start(command func(addr, dir string) *exec.Cmd) (*server, error) {
 		return nil, err
 	}
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if c, err := net.Dial("tcp", s.addr); err == nil {
-			c.Close()
+		if s.answers("tcp") && s.answers("udp") { // coturn opens one after the other
 			return s, nil
 		}
 	}
 	s.stop()
 	return nil, errors.New("the server does not answer")
+}
+
+// answers asks for a Binding.
+func (s *server) answers(network string) bool {
+	c, err := dialClient(network, s.addr)
+	if err != nil {
+		return false
+	}
+	defer c.conn.Close()
+	_, err = c.do(message(stun.MethodBinding))
+	return err == nil
 }
 
 func (s *server) stop() {
