@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jirani/jirani/internal/pgtest"
 )
 
 // The key of RFC 8489 §9.2.2's own example.
@@ -101,6 +103,16 @@ func TestPassword(t *testing.T) {
 func TestTableSQLite(t *testing.T) {
 	t.Parallel()
 	table, err := OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "users.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	checkTable(t, table)
+}
+
+func TestTablePostgres(t *testing.T) {
+	t.Parallel()
+	table, err := OpenPostgres(t.Context(), pgtest.Start(t).NewDatabase(t))
 	if err != nil {
 		t.Fatal(err)
 	}
