@@ -28,6 +28,7 @@ fuzz: ## every fuzzer for FUZZTIME each (default 1m)
 
 integration: ## whole flows against real programs in network namespaces; root and Debian's packages (see .ci/run)
 	$(GO) test -timeout 40m -p 1 ./integration/...
+	$(GO) test -timeout 20m ./integration/firstlight -servers=up
 
 bench: ## every benchmark once, as a check that they run; docs/performance.md has the commands that measure
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...

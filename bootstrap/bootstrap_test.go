@@ -13,7 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/dhtcrypto"
 	"github.com/jirani/jirani/dht/dhtnode"
+	"github.com/jirani/jirani/dht/state"
 	"github.com/jirani/jirani/internal/config"
 	"github.com/jirani/jirani/internal/health"
 	"github.com/jirani/jirani/internal/service"
@@ -103,6 +105,28 @@ func TestStateSurvives(t *testing.T) {
 	}
 }
 
+// await polls until cond holds.
+func await(t *testing.T, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not in time")
+		}
+	}
+}
+
+// A crash in the first moments does not cost the node its id.
+func TestIDIsKeptFromTheStart(t *testing.T) {
+	c := testConfig(t)
+	s := newServer(t, c, Deps{})
+	end := run(t, s)
+	defer end()
+	await(t, func() bool {
+		saved, err := state.Load(c.StateFile, time.Now(), dhtcrypto.Types(nil).Lifetime)
+		return err == nil && saved.ID == s.Node().ID()
+	})
+}
+
 func TestDamagedStateIsPutAside(t *testing.T) {
 	c := testConfig(t)
 	if err := os.WriteFile(c.StateFile, []byte("half a sta"), 0o600); err != nil {
@@ -119,11 +143,11 @@ func TestUnwritableStateServesOn(t *testing.T) {
 	c := testConfig(t)
 	reg := prometheus.NewRegistry()
 	s := newServer(t, c, Deps{Metrics: reg})
-	defer run(t, s)()
 	if err := os.Mkdir(c.StateFile, 0o700); err != nil { // the rename that ends a save fails
 		t.Fatal(err)
 	}
-	s.saveState(time.Now())
+	defer run(t, s)()
+	await(t, func() bool { return s.metrics.saveErrors.Load() == 1 }) // the one at the start
 	want := "# HELP bootstrap_state_saves_total Attempts to write the state file, by outcome.\n# TYPE bootstrap_state_saves_total counter\n" +
 		"bootstrap_state_saves_total{outcome=\"error\"} 1\nbootstrap_state_saves_total{outcome=\"ok\"} 0\n"
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "bootstrap_state_saves_total"); err != nil {
