@@ -3,6 +3,7 @@ package dhtinterop
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -46,7 +47,28 @@ func newMixed(t *testing.T) mixed {
 	for _, py := range m.pys {
 		knows(t, py, enough)
 	}
+	m.mingle(t)
 	return m
+}
+
+// mingle has every node look for a few places, as nodes of a network that lives do all the time, so that all have met. In a network of
+// minutes some know half of it: a put then reaches the nodes one side knows, and a listen of the other side is on the rest.
+func (m mixed) mingle(t *testing.T) {
+	t.Helper()
+	for i := range 4 {
+		key := fmt.Sprintf("mingle-%d", i)
+		for _, o := range m.ours {
+			o.get(key)
+		}
+		for _, node := range m.nodes {
+			_, err := node.Get(key, "")
+			check(t, err)
+		}
+		for _, py := range m.pys {
+			_, err := py.Get(hexKey(key), "")
+			check(t, err)
+		}
+	}
 }
 
 func TestMixedNetwork(t *testing.T) {
