@@ -151,13 +151,13 @@ func (p *parser) entry(b []byte) (v Stored, ok bool) {
 		return v, false
 	}
 	v = Stored{Value: value, Created: p.now}
-	life := p.lifetime(value.Type)
-	v.Ends = p.now.Add(life)
 	if wall && created.Before(p.now) {
 		v.Created = created
 	}
+	life := p.lifetime(value.Type)
+	v.Ends = v.Created.Add(life)
 	if n < 4 {
-		return v, true
+		return v, v.Ends.After(p.now)
 	}
 	if v.Source, err = dht.ParseSockaddr(r.Bin()); err != nil {
 		return v, false
@@ -167,8 +167,10 @@ func (p *parser) entry(b []byte) (v Stored, ok bool) {
 	if r.Err() != nil {
 		return v, false
 	}
-	if v.Permanent = never; wall && !never {
-		v.Ends = earlier(ends, v.Created.Add(life))
+	if v.Permanent = never; never {
+		v.Ends = p.now.Add(life)
+	} else if wall {
+		v.Ends = earlier(ends, v.Ends)
 	}
 	return v, v.Ends.After(p.now)
 }
