@@ -26,6 +26,7 @@ type put struct {
 	pending   map[*family]bool // families that have not stored it everywhere yet
 	acked     int              // nodes that acknowledged it
 	waiters   []chan error     // those told when pending is empty; each has room for one
+	ended     func(acked int)  // called once when the announcement ends for whatever reason; may be nil
 }
 
 // putState is how far a put is with one node.
@@ -320,6 +321,10 @@ func (p *put) drop() {
 			}
 			s.mark()
 		}
+	}
+	if ended := p.ended; ended != nil {
+		p.ended = nil
+		ended(p.acked)
 	}
 }
 
