@@ -208,3 +208,25 @@ func TestIsolation(t *testing.T) {
 		}
 	}
 }
+
+// With maintain a node that is stopped leaves what it stores with others.
+func TestMaintainHandsOverAtTheEnd(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	c := testConfig(t)
+	c.Maintain = true
+	leaver := newServer(t, c, Deps{})
+	endLeaver := run(t, leaver)
+	key := dht.HashText("kept by the other")
+	value := &dht.Value{ID: 7, Data: []byte("v")}
+	leaver.Node().Put(t.Context(), key, value, dhtnode.PutOptions{}) // alone: kept here only
+
+	c = testConfig(t)
+	c.Bootstrap = []string{leaver.Addrs()[0].String()}
+	other := newServer(t, c, Deps{})
+	defer run(t, other)()
+	await(t, func() bool { v4, _ := leaver.Node().Status(); return v4 == dhtnode.Connected })
+	endLeaver()
+	if s := other.Node().Stats().Storage; s.Values != 1 {
+		t.Errorf("the other node stores %+v", s)
+	}
+}

@@ -33,6 +33,9 @@ type Config struct {
 	// PublicStable tells that the node is reachable from everywhere at an address that stays: it renews its listens every
 	// 290 s instead of 20 s and does not take a failed search for lost connectivity. Default true. Wrong behind a NAT.
 	PublicStable bool `yaml:"public_stable"`
+	// Maintain hands stored values to nodes that are closer to them, every ten minutes and, for all of them, before the node ends
+	// (for at most 10 s). Default false, as everywhere in OpenDHT: owners care for their values themselves.
+	Maintain bool `yaml:"maintain"`
 	// Allow are the only networks that are answered, such as 192.0.2.0/24; all other packets are dropped unread. Default
 	// empty: everybody. Remember the networks of the nodes under bootstrap.
 	Allow []netip.Prefix `yaml:"allow"`

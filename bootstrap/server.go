@@ -118,7 +118,7 @@ func (s *Server) makeNode(identity *dhtcrypto.Identity) error {
 	c := s.cfg
 	cfg := dhtnode.Config{
 		ID: saved.ID, Identity: identity, Network: c.Network, Bootstrap: c.Bootstrap, Wide: true,
-		PublicStable: c.PublicStable, Allow: c.Allow,
+		PublicStable: c.PublicStable, Maintain: c.Maintain, Allow: c.Allow,
 		RateLimit: c.Limits.Requests, RateLimitPerSource: c.Limits.RequestsPerSource,
 		Storage: storage.Limits{
 			Bytes: int64(c.Limits.Storage), BytesPerSource: int64(c.Limits.StoragePerSource),
@@ -150,7 +150,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.joinLAN()
 		wg.Go(func() { s.lan.Run(ctx) })
 	}
-	err := s.node.Run(ctx)
+	err := s.runNode(ctx)
 	cancel()
 	wg.Wait()
 	s.saveState(time.Now())
@@ -158,6 +158,29 @@ func (s *Server) Run(ctx context.Context) error {
 		err = nil
 	}
 	return err
+}
+
+// leaveWithin bounds the announcing of values at the end.
+const leaveWithin = 10 * time.Second
+
+// runNode runs the node until ctx is done and its values, if they are maintained, are with others.
+func (s *Server) runNode(ctx context.Context) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.node.Run(running) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	leaving, cancel := context.WithTimeout(running, leaveWithin)
+	defer cancel()
+	if handed, err := s.node.Leave(leaving); err != nil || handed > 0 {
+		s.log.Info("values handed to other nodes", "values", handed, logging.KeyErr, err)
+	}
+	stop()
+	return <-ended
 }
 
 // abandon closes what New opened on a server that will not run.
