@@ -67,6 +67,7 @@ func TestPartsRepeatedReorderedAndMissing(t *testing.T) {
 			if got := p.putInParts(100, token, [][]byte{large()}, order); len(got) != 1 {
 				t.Errorf("%s: %d answers to a put in parts", name, len(got))
 			}
+			dhttest.Pass(5 * time.Second) // the last repetitions wait for a header until then
 		}
 		p.putInParts(200, token, [][]byte{large()}, func(all [][]byte) [][]byte { return all[:len(all)-1] })
 		if s := n.Stats(); s.ReassemblySets != 1 {
@@ -75,6 +76,85 @@ func TestPartsRepeatedReorderedAndMissing(t *testing.T) {
 		dhttest.Pass(15 * time.Second)
 		if s := n.Stats(); s.ReassemblySets != 0 || s.ReassemblyBytes != 0 {
 			t.Errorf("an incomplete set stays: %d sets, %d bytes", s.ReassemblySets, s.ReassemblyBytes)
+		}
+	})
+}
+
+// TestPartsBeforeTheirHeader: a datagram overtaken by the next costs a sender who has shown to be there nothing; what
+// strangers send ahead is not kept.
+func TestPartsBeforeTheirHeader(t *testing.T) {
+	late := func(all [][]byte) [][]byte { return append(all[1:len(all):len(all)], all[0]) }
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		token := p.token(stranger)
+		if got := p.putInParts(1, token, [][]byte{large()}, late); len(got) != 0 {
+			t.Errorf("%d answers to a stranger's put whose header came last", len(got))
+		}
+		if s := n.Stats(); s.Parts["stray"] == 0 || s.Parts["early"] != 0 {
+			t.Errorf("a stranger's early parts: %v", s.Parts)
+		}
+		small := (&dht.Value{ID: 1, Data: []byte("v")}).Append(nil)
+		p.putInParts(2, token, [][]byte{small}, func(all [][]byte) [][]byte { return all[:1] }) // shows the token
+		if got := p.putInParts(3, token, [][]byte{large()}, late); len(got) != 1 {
+			t.Errorf("%d answers to a put whose header came last", len(got))
+		}
+		if s := n.Stats(); s.Parts["early"] == 0 || s.Parts["complete"] != 1 {
+			t.Errorf("early parts: %v", s.Parts)
+		}
+		p.putInParts(4, token, [][]byte{large()}, func(all [][]byte) [][]byte { return all[1:] })
+		dhttest.Pass(15 * time.Second)
+		if s := n.Stats(); s.ReassemblySets != 0 || s.ReassemblyBytes != 0 {
+			t.Errorf("parts whose header never comes stay: %d sets, %d bytes", s.ReassemblySets, s.ReassemblyBytes)
+		}
+	})
+}
+
+// TestEarlyPartsCountAgainstTheRate: parts of nothing known are not a way around the limit of requests.
+func TestEarlyPartsCountAgainstTheRate(t *testing.T) {
+	alone(t, dhtnode.Config{RateLimitPerSource: 10}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		token := p.token(stranger)
+		small := (&dht.Value{ID: 1, Data: []byte("v")}).Append(nil)
+		p.putInParts(2, token, [][]byte{small}, func(all [][]byte) [][]byte { return all[:1] })
+		p.putInParts(3, token, [][]byte{large()}, func(all [][]byte) [][]byte { return all[1:] })
+		if s := n.Stats(); s.Parts["early"] != 8 || s.Drops["rate_limited"] == 0 {
+			t.Errorf("%d early parts kept at a limit of 10 requests, two of them spent; %v", s.Parts["early"], s.Drops)
+		}
+	})
+}
+
+// TestPartsAreSentInBursts: what would overflow the receiver's buffer comes a little later, and all of it comes.
+func TestPartsAreSentInBursts(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		key := dht.HashText("k")
+		const values = 100
+		for i := range values {
+			v := &dht.Value{ID: dht.ValueID(i + 1), Data: make([]byte, 10<<10)}
+			n.Put(t.Context(), key, v, dhtnode.PutOptions{}) // alone: kept here only
+		}
+		token := p.token(stranger)
+		small := (&dht.Value{ID: 1, Data: []byte("v")}).Append(nil)
+		p.putInParts(2, token, [][]byte{small}, func(all [][]byte) [][]byte { return all[:1] })
+		get := (&wire.Packet{Kind: wire.Get, TID: 9, ID: stranger, InfoHash: key}).Append(nil)
+		p.conn.WriteBatch([]udpio.Message{{Buf: get, N: len(get), Addr: p.node}})
+		parts, most := 0, 0
+		for range 200 {
+			synctest.Wait()
+			now := 0
+			for more := p.all(); len(more) > 0; more = p.all() {
+				for _, b := range more {
+					var pkt wire.Packet
+					if pkt.Parse(b) == nil && pkt.Kind == wire.Part {
+						now++
+					}
+				}
+			}
+			parts, most = parts+now, max(most, now)
+			dhttest.Pass(time.Millisecond)
+		}
+		if most != 64 {
+			t.Errorf("%d parts at once", most)
+		}
+		if parts < 80*9 { // 1 MiB of them, the bound of one answer
+			t.Errorf("only %d parts in 200 ms", parts)
 		}
 	})
 }
@@ -149,6 +229,9 @@ func (p *prober) all() (got [][]byte) {
 func TestIDIsNotHijacked(t *testing.T) {
 	network(t, 5, dhttest.Link{Latency: latency}, func(t *testing.T, c *dhttest.Cluster) {
 		victim, n := c.Nodes[1], c.Nodes[2]
+		if _, err := n.Ping(t.Context(), victim.Addr); err != nil { // they may not have met yet
+			t.Fatal(err)
+		}
 		thief := &prober{t, c.Net.Listen(netip.MustParseAddrPort("10.99.0.1:5000")), n.Addr}
 		b := (&wire.Packet{Kind: wire.Ping, TID: 1, ID: victim.ID()}).Append(nil)
 		for range 10 {

@@ -32,6 +32,7 @@ func (n *Node) schedule(now time.Time) {
 	n.sweep.fire = n.sweepDue
 	n.sweepTimer.fire = n.partsDue
 	n.replica.fire = n.replicate
+	n.pace.timer.fire = n.paceDue
 	if n.cfg.Maintain {
 		n.agenda.set(&n.replica, now.Add(replicateEvery))
 	}

@@ -84,6 +84,11 @@ func TestMaintenanceKeepsWhatNobodyTakes(t *testing.T) {
 		started := time.Now() // the first round is ten minutes later
 		keeper := c.Start(dhtnode.Config{ID: near(key, 0), Maintain: true, Bootstrap: []string{c.Nodes[0].Addr.String()}})
 		c.Settle(time.Minute)
+		for _, n := range c.Nodes[:12] { // some may not have met it yet
+			if _, err := n.Ping(t.Context(), keeper.Addr); err != nil {
+				t.Fatal(err)
+			}
+		}
 		put(t, c.Nodes[1], key, lasting("v"), dhtnode.PutOptions{})
 		dhttest.Pass(8 * time.Minute)
 		for i := range 8 {

@@ -41,6 +41,7 @@ type Node struct {
 	limiter    *rateLimiter
 	black      *blacklist
 	parts      *wire.Reassembler
+	pace       pacer
 	agenda     timers
 	certs      map[dht.PkID]dhtcrypto.Chain // found before
 	published  bool                         // our certificate is being announced
@@ -108,6 +109,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		watches: make(map[dht.InfoHash][]*watch), puts: make(map[dht.InfoHash][]*put),
 		hosts: cfg.Bootstrap, boot: bootstrapState{running: len(cfg.Bootstrap) > 0},
 		parts: wire.NewReassembler(wire.DefaultReassemblyLimits()),
+		pace:  pacer{to: make(map[netip.AddrPort]*burst)},
 	}
 	n.boxes.New = func() any { return new(outbox) }
 	n.fillDefaults()

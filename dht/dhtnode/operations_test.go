@@ -203,9 +203,9 @@ func TestRejoinsAfterAnOutage(t *testing.T) {
 
 func TestStateOverARestart(t *testing.T) {
 	network(t, 10, dhttest.Link{Latency: latency}, func(t *testing.T, c *dhttest.Cluster) {
-		key := dht.HashText("k")
-		put(t, c.Nodes[1], key, text("v"), dhtnode.PutOptions{})
 		old := c.Nodes[9]
+		key := near(old.ID(), 0) // nobody is closer
+		put(t, old, key, text("v"), dhtnode.PutOptions{})
 		file := old.Export().Append(nil)
 		old.Stop()
 		c.Nodes = c.Nodes[:9]

@@ -59,23 +59,29 @@ func (in *inbound) with(p *wire.Packet) *inbound {
 
 // receivePart takes a piece of a value.
 func (n *Node) receivePart(f *family, in *inbound, now time.Time) {
-	known := n.knownAddr(in)
-	whole, out := n.parts.Part(now, in.from, known, &in.p)
+	if !n.parts.Begun(now, in.from, in.p.TID) && !n.limiter.allow(in.from.Addr(), now) {
+		n.count.drop(dropRate)
+		return
+	}
+	whole, out := n.parts.Part(now, in.from, n.mayPrecede(f, in, now), &in.p)
 	n.count.parts[out].Add(1)
 	switch out {
-	case wire.Early, wire.Stray:
-		if !n.limiter.allow(in.from.Addr(), now) {
-			n.count.drop(dropRate)
-		}
+	case wire.Early:
 		n.sweepParts(now)
 	case wire.Complete:
 		n.process(f, in.with(whole), now)
 	}
 }
 
-// knownAddr reports whether parts may wait for their header: only if we asked that address for something.
-func (n *Node) knownAddr(in *inbound) bool {
-	return n.requests[requestKey{in.from, in.p.TID}] != nil
+// mayPrecede reports whether parts may wait for their header, which the network can deliver late: if they belong to an
+// answer to us, or come from an address that has shown to receive what we send there. Others would fill our memory under
+// forged addresses (§4.2).
+func (n *Node) mayPrecede(f *family, in *inbound, now time.Time) bool {
+	if n.requests[requestKey{in.from, in.p.TID}] != nil {
+		return true
+	}
+	node := f.cache.At(in.from)
+	return node != nil && (node.Good(now) || proved(node, now))
 }
 
 // sweepParts makes sure that sets which never complete are dropped in time.

@@ -96,20 +96,6 @@ func (n *Node) sendRaw(d dest, b []byte) {
 	n.out.add(start, d)
 }
 
-// sendParts sends values in pieces behind the header with transaction tid (§4.1).
-func (n *Node) sendParts(d dest, tid uint32, values [][]byte) {
-	if len(values) == 0 {
-		return
-	}
-	head := wire.Packet{Kind: wire.Part, TID: tid, Network: n.cfg.Network, Client: n.cfg.Client}
-	for piece := range wire.EachPart(values) {
-		start := len(n.out.buf)
-		n.out.buf = head.AppendPart(n.out.buf, piece)
-		n.out.add(start, d)
-		n.count.out[wire.Part].Add(1)
-	}
-}
-
 // authorised checks the write token of a request. A good one also proves the sender's address.
 func (n *Node) authorised(in *inbound, node *routing.Node, now time.Time) bool {
 	if !n.tokens.valid(in.p.Token, in.from) {

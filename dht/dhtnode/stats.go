@@ -23,11 +23,12 @@ const (
 	dropUnproved                    // a large answer to an address that proved nothing
 	dropBusy                        // signature checks have no room
 	dropListeners                   // no room for another listener
+	dropUnsent                      // not received but not sent: parts of an answer beyond the room for those that wait
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{"malformed", "unknown", "network", "filtered", "id", "rate_limited", "unasked",
-	"unproved", "busy", "listeners"}
+	"unproved", "busy", "listeners", "unsent"}
 
 // errorKind groups error codes (docs/protocols/opendht.md §3.3).
 const (

@@ -15,14 +15,15 @@ const DefaultIdle = 4096
 // Cache holds the node records of one address family. Create it with NewCache.
 type Cache struct {
 	nodes map[dht.InfoHash]*Node
-	idle  Node // sentinel of the ring of records nobody holds, most recently heard first
+	addrs map[netip.AddrPort]*Node // one record for each address, rather one that proved to be there
+	idle  Node                     // sentinel of the ring of records nobody holds, most recently heard first
 	nidle int
 	max   int // bound of nidle
 }
 
 // NewCache returns a cache that keeps at most maxIdle records nobody holds.
 func NewCache(maxIdle int) *Cache {
-	c := &Cache{nodes: make(map[dht.InfoHash]*Node), max: maxIdle}
+	c := &Cache{nodes: make(map[dht.InfoHash]*Node), addrs: make(map[netip.AddrPort]*Node), max: maxIdle}
 	c.idle.prev, c.idle.next = &c.idle, &c.idle
 	return c
 }
@@ -33,18 +34,37 @@ func (c *Cache) Len() int { return len(c.nodes) }
 // Find returns the record of id, or nil.
 func (c *Cache) Find(id dht.InfoHash) *Node { return c.nodes[id] }
 
+// At returns a record whose node is at addr, or nil; of several, one that has shown to receive there is preferred.
+func (c *Cache) At(addr netip.AddrPort) *Node { return c.addrs[addr] }
+
+// place enters n into the index by address, unless there is one that is known to be there.
+func (c *Cache) place(n *Node) {
+	if o := c.addrs[n.Addr]; o == nil || o.Proved.IsZero() {
+		c.addrs[n.Addr] = n
+	}
+}
+
+func (c *Cache) displace(n *Node) {
+	if c.addrs[n.Addr] == n {
+		delete(c.addrs, n.Addr)
+	}
+}
+
 // Get returns the record of id, creating it at addr if there is none. If there is one at another address it is moved
 // when it is not good, else returned as it is: the caller must compare Addr before it believes a packet from addr to
 // come from the node. client is only used for a new record.
 func (c *Cache) Get(id dht.InfoHash, addr netip.AddrPort, client bool, now time.Time) *Node {
 	if n := c.nodes[id]; n != nil {
 		if n.Addr != addr && !n.Good(now) && n.Pending == 0 {
+			c.displace(n)
 			n.Addr, n.Proved = addr, time.Time{}
+			c.place(n)
 		}
 		return n
 	}
 	n := &Node{ID: id, Addr: addr, Client: client, cache: c}
 	c.nodes[id] = n
+	c.place(n)
 	c.linkIdle(n)
 	return n
 }
@@ -86,6 +106,7 @@ func (c *Cache) linkIdle(n *Node) {
 		last := c.idle.prev
 		c.unlinkIdle(last)
 		delete(c.nodes, last.ID)
+		c.displace(last)
 		last.cache = nil
 	}
 }

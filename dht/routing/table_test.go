@@ -252,3 +252,23 @@ func TestCacheClosest(t *testing.T) {
 		t.Error("Closest is not exact")
 	}
 }
+
+func TestCacheFindsByAddress(t *testing.T) {
+	c := NewCache(2)
+	now := time.Now()
+	a, b := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:1")
+	first := c.Get(dht.HashText("first"), a, false, now)
+	first.Replied(now)
+	if c.Get(dht.HashText("second"), a, false, now); c.At(a) != first {
+		t.Error("a new id takes the place of a node that answered")
+	}
+	moved := c.Get(dht.HashText("second"), b, false, now)
+	if moved.Addr != b || c.At(b) != moved {
+		t.Errorf("moved to %v, found there %v", moved.Addr, c.At(b))
+	}
+	c.Get(dht.HashText("third"), netip.MustParseAddrPort("192.0.2.3:1"), false, now)
+	c.Get(dht.HashText("fourth"), netip.MustParseAddrPort("192.0.2.4:1"), false, now)
+	if c.At(a) != nil || c.At(b) != nil || len(c.addrs) != c.Len() {
+		t.Errorf("%d addresses of %d records", len(c.addrs), c.Len())
+	}
+}

@@ -142,6 +142,12 @@ func (r *Reassembler) replayEarly(k setKey, s *set) (*Packet, Outcome) {
 	return r.finish(k, s, Waiting)
 }
 
+// Begun reports whether the header of the message with that id came from src and parts of it are awaited.
+func (r *Reassembler) Begun(now time.Time, src netip.AddrPort, tid uint32) bool {
+	s := r.find(now, setKey{src, tid})
+	return s != nil && s.header != nil
+}
+
 // Part takes a Part packet from src. Parts without a header are kept only if
 // known says that src is the address of a node we hold (§4.2). When the outcome
 // is Complete, the packet returned is the header with every awaited value
