@@ -21,10 +21,11 @@ lint: ## gofmt, go vet, staticcheck
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-fuzz: ## every fuzzer for FUZZTIME each (default 1m)
+fuzz: ## every fuzzer for FUZZTIME each (default 1m); goes on after a finding, fails at the end
 	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's,^(\./)?(.*)/[^/]+:[0-9]+:func (Fuzz.*),\2 \3,' | sort -u | \
-	while read -r dir name; do echo "== $$dir $$name"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$dir" || exit 1; done
+	{ found=; while read -r dir name; do echo "== $$dir $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10s "./$$dir" || found="$$found $$dir:$$name"; done; \
+	[ -z "$$found" ] || { echo "fuzz: findings:$$found"; exit 1; }; }
 
 integration: ## whole flows against real programs in network namespaces; root and Debian's packages (see .ci/run)
 	$(GO) test -timeout 40m -p 1 ./integration/...
