@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jirani/jirani/internal/httpapi"
 )
 
 // child is a name server as a process on loopback.
@@ -22,25 +25,61 @@ type child struct {
 	base string
 }
 
+// freeAddr returns an address that was free a moment ago.
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
 // startChild runs a server with those settings and waits until it answers.
 func startChild(tb testing.TB, set ...string) *child {
+	tb.Helper()
+	addr := freeAddr(tb)
+	args := []string{"-set", "listen=" + addr, "-set", "ops.listen=", "-set", "policy.mode=open", "-set", "policy.rate_interval=0s", "-set", "log.level=warn"}
+	for _, s := range set {
+		args = append(args, "-set", s)
+	}
+	return spawn(tb, addr, "/v1/status", asServer+"=1", args...)
+}
+
+// startBare runs what every answer of ours goes through before our code sees
+// the request: net/http with the same limits, and a body of a lookup's size.
+func startBare(tb testing.TB) *child {
+	tb.Helper()
+	addr := freeAddr(tb)
+	return spawn(tb, addr, "/", asBare+"=1", addr)
+}
+
+// bare is the other end of startBare, on the address given.
+func bare(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	body := bytes.Repeat([]byte("x"), 1900)
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = []string{"application/json"}
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+		_, _ = w.Write(body)
+	})
+	return httpapi.NewServer(h, httpapi.Limits{}, slog.New(slog.DiscardHandler)).Serve(ln)
+}
+
+// spawn runs this program as a server, told what to be by env, and waits until
+// it answers at the path.
+func spawn(tb testing.TB, addr, path, env string, args ...string) *child {
 	tb.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that was free a moment ago
-	if err != nil {
-		tb.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
-	args := []string{"-set", "listen=" + addr, "-set", "ops.listen=", "-set", "policy.mode=open", "-set", "policy.rate_interval=0s", "-set", "log.level=warn"}
-	for _, s := range set {
-		args = append(args, "-set", s)
-	}
 	c := &child{tb: tb, cmd: exec.Command(exe, args...), base: "http://" + addr}
-	c.cmd.Env = append(os.Environ(), asServer+"=1")
+	c.cmd.Env = append(os.Environ(), env)
 	var log bytes.Buffer
 	c.cmd.Stdout, c.cmd.Stderr = &log, &log
 	if err := c.cmd.Start(); err != nil {
@@ -56,7 +95,7 @@ func startChild(tb testing.TB, set ...string) *child {
 	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	for {
-		res, err := http.Get(c.base + "/v1/status")
+		res, err := http.Get(c.base + path)
 		if err == nil {
 			res.Body.Close()
 			http.DefaultClient.CloseIdleConnections()

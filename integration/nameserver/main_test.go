@@ -14,7 +14,15 @@ import (
 // that a test can run the server in another network namespace and kill it.
 const asServer = "JIRANI_TEST_AS_NAMESERVER"
 
+// asBare makes it be a server that does nothing, on the address in its first
+// argument.
+const asBare = "JIRANI_TEST_AS_BARE"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asBare) != "" {
+		os.Stderr.WriteString(bare(os.Args[1]).Error() + "\n")
+		os.Exit(1)
+	}
 	if os.Getenv(asServer) != "" {
 		os.Exit(service.Main(nameserver.Role, os.Args[1:], os.Stdout, os.Stderr))
 	}
