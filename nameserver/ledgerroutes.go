@@ -73,7 +73,7 @@ func (s *Server) writeProof(w http.ResponseWriter, r *http.Request, subject ledg
 	}
 	w.Header().Set("Vary", "Accept")
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {
-		s.writeProofJSON(w, proof)
+		writeBody(w, http.StatusOK, proof.AppendJSON(nil))
 		return
 	}
 	text, err := proof.MarshalText()
@@ -83,13 +83,4 @@ func (s *Server) writeProof(w http.ResponseWriter, r *http.Request, subject ledg
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write(text)
-}
-
-func (s *Server) writeProofJSON(w http.ResponseWriter, proof ledger.Proof) {
-	body, err := proof.MarshalJSON()
-	if err != nil {
-		s.problem(w, err)
-		return
-	}
-	writeBody(w, http.StatusOK, body)
 }

@@ -119,7 +119,7 @@ func (s *Server) answerProof(w http.ResponseWriter, r *http.Request, subject led
 		s.problem(w, err)
 		return
 	}
-	s.writeProofJSON(w, proof)
+	writeBody(w, http.StatusOK, proof.AppendJSON(nil))
 }
 
 // Availability says whether a name could be registered now.

@@ -147,6 +147,30 @@ func FuzzProof(f *testing.F) {
 	})
 }
 
+// TestProofJSON reads with encoding/json what AppendJSON wrote by hand.
+func TestProofJSON(t *testing.T) {
+	addr := Address{1, 2}
+	for _, p := range []Proof{
+		{Subject: Subject{Name: "a\"b<é\u2028"}, Checkpoint: []byte("o\n1\nx\n\n— o y\n"), MapRoot: LoggedEntry{1, []byte{1}, []Hash{{1}, {}}},
+			Map: MapProof{[]Hash{{}, {2}}, &MapLeaf{MapKey{4}, 3, Hash{5}}}},
+		{Subject: Subject{Address: &addr}, Checkpoint: []byte("x"), MapRoot: LoggedEntry{Index: 1 << 40, Data: []byte{}, Inclusion: []Hash{}},
+			Entry: &LoggedEntry{2, []byte{9, 8}, []Hash{{1}, {2}}}, Evidence: &Evidence{[]byte{1}, []byte{2, 3}}},
+	} {
+		text := p.AppendJSON([]byte("before"))[len("before"):]
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, text); err != nil || !bytes.Equal(compact.Bytes(), text) {
+			t.Errorf("not compact JSON: %v\n%s", err, text)
+		}
+		var got Proof
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+		if d := cmp.Diff(p, got); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
 func TestTilePath(t *testing.T) {
 	for _, tc := range []struct {
 		id   TileID

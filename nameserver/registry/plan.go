@@ -146,12 +146,13 @@ func (p *plan) answerAll(r *Registry, b store.Batch) {
 	first := b.Next.Size - int64(len(b.Entries))
 	for i, e := range p.entries {
 		index := first + int64(i)
-		reg, ok := e.entry.(*ledger.Register)
+		l := newLogged(b.Entries[i], e.entry, e.ev)
+		rec, ok := l.record(index)
 		if !ok {
 			e.req.answer(Record{Index: index}, nil)
 			continue
 		}
-		r.records.put(index, &logged{b.Entries[i], reg, e.ev}, int64(512+len(b.Entries[i])+len(e.ev.PublicKey)+len(e.ev.Signature)))
-		e.req.answer(record(index, reg, e.ev), nil)
+		r.records.put(index, l, l.bytes())
+		e.req.answer(rec, nil)
 	}
 }

@@ -97,7 +97,8 @@ func (r *Registry) settled(q *request) (Record, error, bool) {
 		return Record{}, err, true
 	}
 	if e, ok := l.entry.(*ledger.Register); ok && e.Address == q.reg.Address && e.SPKIHash == q.spki && e.LookupKey() == q.reg.LookupKey() {
-		return record(f.Index, e, l.ev), nil, true
+		rec, _ := l.record(f.Index)
+		return rec, nil, true
 	}
 	return Record{}, ErrTaken, true
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,32 @@ type logged struct {
 	data  []byte
 	entry ledger.Entry
 	ev    ledger.Evidence
+	key   []byte // public key of a registration as its client wrote it, which every lookup returns
+}
+
+func newLogged(data []byte, e ledger.Entry, ev ledger.Evidence) *logged {
+	l := &logged{data: data, entry: e, ev: ev}
+	if r, ok := e.(*ledger.Register); ok {
+		l.key = r.PublicKeyText(ev.PublicKey)
+	}
+	return l
+}
+
+// bytes is about what l takes in memory.
+func (l *logged) bytes() int64 {
+	return int64(512 + 2*len(l.data) + len(l.ev.PublicKey) + len(l.ev.Signature) + len(l.key))
+}
+
+// record is l as it is served, if it is a registration.
+func (l *logged) record(index int64) (rec Record, ok bool) {
+	e, ok := l.entry.(*ledger.Register)
+	if !ok {
+		return Record{}, false
+	}
+	return Record{
+		Index: index, Time: e.Time(), Name: e.Name, Key: e.LookupKey(), Address: e.Address, Owner: e.Owner,
+		PublicKey: l.key, Signature: l.ev.Signature,
+	}, true
 }
 
 // fetchTile returns full tiles from cache or store.
@@ -61,36 +88,40 @@ func (r *Registry) load(ctx context.Context, index int64) (*logged, error) {
 	if l, ok := r.records.get(index); ok {
 		return l, nil
 	}
-	l := new(logged)
-	err := r.store.Entries(ctx, index, index+1, func(_ int64, b []byte) (err error) {
-		l.data = append([]byte(nil), b...)
-		l.entry, err = ledger.ParseEntry(b)
-		return err
-	})
+	l, err := r.fetch(ctx, index)
 	if err != nil {
 		return nil, notReady(err)
 	}
-	err = r.store.Evidence(ctx, index, index+1, func(_ int64, ev ledger.Evidence) error {
-		l.ev = ledger.Evidence{PublicKey: append([]byte(nil), ev.PublicKey...), Signature: append([]byte(nil), ev.Signature...)}
-		return nil
-	})
-	if err != nil {
-		return nil, notReady(err)
-	}
-	if e, ok := l.entry.(*ledger.Register); ok {
-		if err := e.Bound(l.ev); err != nil {
-			return nil, notReady(fmt.Errorf("entry %d in the store: %w", index, err))
-		}
-	}
-	r.records.put(index, l, int64(256+2*len(l.data)+len(l.ev.PublicKey)+len(l.ev.Signature)))
+	r.records.put(index, l, l.bytes())
 	return l, nil
 }
 
-func record(index int64, e *ledger.Register, ev ledger.Evidence) Record {
-	return Record{
-		Index: index, Time: e.Time(), Name: e.Name, Key: e.LookupKey(), Address: e.Address, Owner: e.Owner,
-		PublicKey: e.PublicKeyText(ev.PublicKey), Signature: ev.Signature,
+// fetch reads an entry with its evidence from the store.
+func (r *Registry) fetch(ctx context.Context, index int64) (*logged, error) {
+	var data []byte
+	var e ledger.Entry
+	var ev ledger.Evidence
+	err := r.store.Entries(ctx, index, index+1, func(_ int64, b []byte) (err error) {
+		data = bytes.Clone(b)
+		e, err = ledger.ParseEntry(b)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	err = r.store.Evidence(ctx, index, index+1, func(_ int64, stored ledger.Evidence) error {
+		ev = ledger.Evidence{PublicKey: bytes.Clone(stored.PublicKey), Signature: bytes.Clone(stored.Signature)}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if reg, ok := e.(*ledger.Register); ok {
+		if err := reg.Bound(ev); err != nil {
+			return nil, fmt.Errorf("entry %d in the store: %w", index, err)
+		}
+	}
+	return newLogged(data, e, ev), nil
 }
 
 // find returns where the log speaks of a key, once it is sure: on a miss it
@@ -118,8 +149,8 @@ func (r *Registry) LookupName(ctx context.Context, key string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	if e, ok := l.entry.(*ledger.Register); ok && e.LookupKey() == key {
-		return record(index, e, l.ev), nil
+	if rec, ok := l.record(index); ok && rec.Key == key {
+		return rec, nil
 	}
 	return Record{}, ErrNotFound // burnt
 }
@@ -134,14 +165,14 @@ func (r *Registry) LookupAddress(ctx context.Context, a ledger.Address) (Record,
 	if err != nil {
 		return Record{}, err
 	}
-	e, ok := l.entry.(*ledger.Register)
-	if !ok || e.Address != a {
+	rec, ok := l.record(index)
+	if !ok || rec.Address != a {
 		return Record{}, ErrNotFound
 	}
-	if f, ok := r.tree.Get(ledger.NameKey(e.LookupKey())); !ok || f.Index != index {
+	if f, ok := r.tree.Get(ledger.NameKey(rec.Key)); !ok || f.Index != index {
 		return Record{}, ErrNotFound // the name was burnt later
 	}
-	return record(index, e, l.ev), nil
+	return rec, nil
 }
 
 // Prove implements Reader.
