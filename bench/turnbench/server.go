@@ -17,7 +17,6 @@ import (
 const (
 	serverCPU    = 0
 	generatorCPU = 1
-	tick         = 100 // USER_HZ, per second: the unit of /proc/PID/stat
 	startTimeout = 10 * time.Second
 )
 
@@ -89,16 +88,21 @@ func (s *server) stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// cpu returns the CPU seconds, user and system, that the server has used.
+// cpu returns the CPU seconds, user and system, that the server's threads have used. None of them ends while it is measured.
 func (s *server) cpu() (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
+	if err == nil && len(threads) == 0 {
+		err = errors.New("the server has ended")
 	}
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
-	user, err1 := strconv.ParseFloat(f[11], 64)
-	system, err2 := strconv.ParseFloat(f[12], 64)
-	return (user + system) / tick, errors.Join(err1, err2)
+	var sum float64
+	for _, path := range threads {
+		b, readErr := os.ReadFile(path)
+		ns, _, _ := strings.Cut(string(b), " ")
+		v, parseErr := strconv.ParseFloat(ns, 64)
+		sum += v / 1e9
+		err = errors.Join(err, readErr, parseErr)
+	}
+	return sum, err
 }
 
 // resident returns the server's resident memory in bytes.
