@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,24 +111,28 @@ func (l *Loop) Run(ctx context.Context) error {
 	var ready [maxEvents]source
 	n := 0
 	wait := func(ep uintptr) bool {
-		var err error
-		for {
-			n, err = unix.EpollWait(int(ep), events[:], 0)
-			if err != unix.EINTR {
-				return n > 0 || err != nil
-			}
-		}
+		n = poll(ep, events[:])
+		return n != 0
 	}
 	for {
 		err := l.raw.Read(wait)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil || n < 0 {
+		if err != nil {
 			return fmt.Errorf("relay: epoll: %w", err)
 		}
 		l.round(l.lookUp(events[:n], ready[:0]))
 	}
+}
+
+// poll returns how many events are there, without waiting.
+func poll(ep uintptr, events []unix.EpollEvent) int {
+	n, errno := swift(unix.SYS_EPOLL_PWAIT, ep, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0 // the descriptor is closed, which Run is told otherwise
+	}
+	return n
 }
 
 func (l *Loop) lookUp(events []unix.EpollEvent, ready []source) []source {
