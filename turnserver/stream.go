@@ -35,10 +35,13 @@ type streamConn struct {
 	tuple fiveTuple
 	alloc atomic.Pointer[alloc]
 
-	writeMu sync.Mutex // held while a frame is written
+	raw syscall.RawConn // of a TCP connection; nil for TLS. Set before anything is read.
+
+	writeMu sync.Mutex // held while frames are written; guards unsent
+	unsent  []byte
+	push    func(fd uintptr) bool
 
 	// What follows belongs to the goroutine that reads.
-	raw     syscall.RawConn // of a TCP connection; nil for TLS
 	plain   *[tlsChunk]byte
 	held    []byte // an unfinished frame
 	buf     *[2 * maxFrame]byte
@@ -92,10 +95,25 @@ func (s *Server) pumpTo(u *udpRelay, write func([]byte), single bool) error {
 func (c *streamConn) reply(b []byte) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
+	c.unsent = b
+	if c.raw == nil || c.raw.Write(c.push) != nil || len(c.unsent) > 0 {
+		c.sendSlowly()
+	}
+	c.unsent = nil
+}
+
+func (c *streamConn) sendSlowly() {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := c.nc.Write(b); err != nil {
+	if _, err := c.nc.Write(c.unsent); err != nil {
 		c.nc.Close()
 	}
+	_ = c.nc.SetWriteDeadline(time.Time{})
+}
+
+// send is called with the descriptor, to write what it takes at once.
+func (c *streamConn) send(fd uintptr) bool {
+	c.unsent = c.unsent[relay.TrySend(fd, c.unsent):]
+	return true
 }
 
 func (c *streamConn) handOver(p *peerConn) {
@@ -126,7 +144,7 @@ func (c *streamConn) serve(ctx context.Context) {
 	_ = c.nc.SetReadDeadline(c.idle)
 	if tcp, ok := c.nc.(*net.TCPConn); ok {
 		c.raw, _ = tcp.SyscallConn()
-		c.fill = c.receive
+		c.fill, c.push = c.receive, c.send
 	}
 	for c.turn(ctx) {
 	}
@@ -225,23 +243,21 @@ func (c *streamConn) read() error {
 func (c *streamConn) receive(fd uintptr) bool {
 	c.buf = readBuffers.Get().(*[2 * maxFrame]byte)
 	held := copy(c.buf[:], c.held)
-	for {
-		n, _, err := unix.Recvfrom(int(fd), c.buf[held:], unix.MSG_DONTWAIT)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			c.drop()
-			return false
-		case err == nil && n == 0:
-			err = net.ErrClosed
-		}
-		c.n, c.errno = held+max(n, 0), err
-		if err != nil {
-			c.drop()
-		}
-		return true
+	n, errno := relay.TryReceive(fd, c.buf[held:])
+	c.n, c.errno = held+n, nil
+	switch {
+	case errno == unix.EAGAIN:
+		c.drop()
+		return false
+	case errno != 0:
+		c.errno = errno
+	case n == 0:
+		c.errno = net.ErrClosed
 	}
+	if c.errno != nil {
+		c.drop()
+	}
+	return true
 }
 
 // frames handles every complete frame of b and returns the rest. It reports false when the client breaks the rules.
