@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,53 +53,45 @@ func Listen(addr netip.AddrPort, cfg SocketConfig) (*Socket, error) {
 
 func (s *Socket) setup(addr netip.AddrPort, cfg SocketConfig) error {
 	if s.v6 {
-		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+		if err := setInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
 			return err
 		}
 	}
 	if cfg.ReusePort {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		if err := setInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return err
 		}
 	}
-	_ = unix.SetsockoptInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) // kernels before 5.0 do without
+	_ = setInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) // kernels before 5.0 do without
 	if cfg.Buffer > 0 {
 		setBuffer(s.fd, cfg.Buffer, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 		setBuffer(s.fd, cfg.Buffer, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
 	}
-	if err := unix.Bind(s.fd, sockaddr(addr)); err != nil {
-		return os.NewSyscallError("bind", err)
+	var name unix.RawSockaddrInet6
+	if _, errno := swift(unix.SYS_BIND, uintptr(s.fd), uintptr(unsafe.Pointer(&name)), uintptr(toRaw(&name, addr)), 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("bind", errno)
 	}
-	name, err := unix.Getsockname(s.fd)
-	if err != nil {
-		return err
+	size := uint32(unsafe.Sizeof(name))
+	if _, errno := swift(unix.SYS_GETSOCKNAME, uintptr(s.fd), uintptr(unsafe.Pointer(&name)), uintptr(unsafe.Pointer(&size)), 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("getsockname", errno)
 	}
-	s.local = fromUnix(name)
+	s.local = fromRaw(&name)
+	return nil
+}
+
+func setInt(fd, level, option, value int) error {
+	v := int32(value)
+	if _, errno := swift(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&v)), 4, 0); errno != 0 {
+		return os.NewSyscallError("setsockopt", errno)
+	}
 	return nil
 }
 
 // setBuffer tries the privileged form first, which the system's limits do not cap. A smaller buffer than wanted is no error.
 func setBuffer(fd, size, force, plain int) {
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, size) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, size)
+	if setInt(fd, unix.SOL_SOCKET, force, size) != nil {
+		_ = setInt(fd, unix.SOL_SOCKET, plain, size)
 	}
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() || a.Addr().Is4In6() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().Unmap().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-}
-
-func fromUnix(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
 }
 
 // LocalAddr returns the bound address.
@@ -114,7 +107,7 @@ func (s *Socket) Close() {
 	if s.file != nil {
 		s.file.Close()
 	} else {
-		unix.Close(s.fd)
+		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(s.fd), 0, 0) // never again, whatever it says
 	}
 	s.fd = -1
 }
@@ -126,7 +119,17 @@ func (s *Socket) WriteTo(b []byte, to netip.AddrPort) error {
 	if s.fd < 0 {
 		return os.ErrClosed
 	}
-	return unix.Sendto(s.fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sockaddr(to))
+	return sendTo(s.fd, b, to)
+}
+
+func sendTo(fd int, b []byte, to netip.AddrPort) error {
+	var name unix.RawSockaddrInet6
+	size := toRaw(&name, to)
+	if _, errno := swift(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&name)), uintptr(size)); errno != 0 {
+		return os.NewSyscallError("sendto", errno)
+	}
+	return nil
 }
 
 // WriteUnfragmented is WriteTo with the don't-fragment bit set (RFC 8656 §14.9).
@@ -140,11 +143,11 @@ func (s *Socket) WriteUnfragmented(b []byte, to netip.AddrPort) error {
 	if s.v6 {
 		level, opt, on, off = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO, unix.IPV6_PMTUDISC_WANT
 	}
-	if err := unix.SetsockoptInt(s.fd, level, opt, on); err != nil {
+	if err := setInt(s.fd, level, opt, on); err != nil {
 		return err
 	}
-	err := unix.Sendto(s.fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sockaddr(to))
-	_ = unix.SetsockoptInt(s.fd, level, opt, off)
+	err := sendTo(s.fd, b, to)
+	_ = setInt(s.fd, level, opt, off)
 	return err
 }
 
