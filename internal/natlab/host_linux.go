@@ -213,6 +213,33 @@ func (m *Machine) SetLink(up bool) error {
 	return nil
 }
 
+// Readdress gives the machine another address of the same network in place of Addr, as a change from one access point to another
+// does; existing sockets keep the old one. What the lab's other machines have under /etc/hosts is not changed.
+func (m *Machine) Readdress(addr netip.Addr) error {
+	return m.with(func(h *netlink.Handle) error {
+		link, err := h.LinkByName(m.links[0])
+		if err != nil {
+			return err
+		}
+		have, err := h.AddrList(link, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		for _, old := range have {
+			if err := h.AddrDel(link, &old); err != nil {
+				return fmt.Errorf("address %v: %w", old.IP, err)
+			}
+			old.IPNet = &net.IPNet{IP: addr.AsSlice(), Mask: old.Mask}
+			old.Broadcast, old.Label = nil, ""
+			if err := h.AddrAdd(link, &old); err != nil {
+				return fmt.Errorf("address %v: %w", addr, err)
+			}
+		}
+		m.Addr = addr
+		return m.route(h)
+	})
+}
+
 // route gives the machine its default route, if it has one.
 func (m *Machine) route(h *netlink.Handle) error {
 	if !m.gateway.IsValid() {
