@@ -117,10 +117,15 @@ func (n *Node) wantFor(f *family, p routing.Probe) wire.Want {
 // ConnectivityChanged tells the node that the machine's network changed: everything held against other nodes is
 // forgotten, tables are refreshed, and bootstrap starts anew if nobody is known to be there (§14.3).
 func (n *Node) ConnectivityChanged() {
-	n.turn(n.connectivityChanged)
+	n.turn(func(now time.Time) {
+		n.boot.restart()
+		n.rejoinPause = 0
+		n.forgive(now)
+	})
 }
 
-func (n *Node) connectivityChanged(now time.Time) {
+// forgive is what a change of connectivity means, and a failed search may (§14.3). The pace of bootstrap goes on.
+func (n *Node) forgive(now time.Time) {
 	for _, f := range n.families {
 		f.table.Reset()
 		f.cache.ForgiveAll()
@@ -131,7 +136,6 @@ func (n *Node) connectivityChanged(now time.Time) {
 			s.mark()
 		}
 	}
-	n.boot.restart()
 	poke(n.rearm)
 	n.checkStatus(now)
 }

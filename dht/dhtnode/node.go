@@ -34,33 +34,34 @@ type Node struct {
 	count    counters
 	events   dispatcher
 
-	mu         sync.Mutex // guards all below; a holder is "in a turn"
-	fam        [2]*family
-	store      *storage.Store
-	tokens     *tokens
-	limiter    *rateLimiter
-	black      *blacklist
-	parts      *wire.Reassembler
-	pace       pacer
-	agenda     timers
-	certs      map[dht.PkID]dhtcrypto.Chain // found before
-	published  bool                         // our certificate is being announced
-	requests   map[requestKey]*request
-	sockets    map[requestKey]*listenState // by the address listened on and the socket number
-	watches    map[dht.InfoHash][]*watch
-	puts       map[dht.InfoHash][]*put
-	dirty      []*search // to be stepped before the turn ends
-	hosts      []string  // entry points
-	boot       bootstrapState
-	rejoined   time.Time // last time a failed search counted as lost connectivity
-	status     [2]Status
-	onStatus   func(v4, v6 Status)
-	deferred   int        // large answers waiting for a proof
-	verified   *dht.Value // being stored, its signature checked by the pool
-	expiry     timer      // next end of life in storage
-	sweep      timer
-	sweepTimer timer // of reassembly
-	replica    timer // next round of storage maintenance
+	mu          sync.Mutex // guards all below; a holder is "in a turn"
+	fam         [2]*family
+	store       *storage.Store
+	tokens      *tokens
+	limiter     *rateLimiter
+	black       *blacklist
+	parts       *wire.Reassembler
+	pace        pacer
+	agenda      timers
+	certs       map[dht.PkID]dhtcrypto.Chain // found before
+	published   bool                         // our certificate is being announced
+	requests    map[requestKey]*request
+	sockets     map[requestKey]*listenState // by the address listened on and the socket number
+	watches     map[dht.InfoHash][]*watch
+	puts        map[dht.InfoHash][]*put
+	dirty       []*search // to be stepped before the turn ends
+	hosts       []string  // entry points
+	boot        bootstrapState
+	rejoined    time.Time     // last time a failed search counted as lost connectivity
+	rejoinPause time.Duration // until one counts again
+	status      [2]Status
+	onStatus    func(v4, v6 Status)
+	deferred    int        // large answers waiting for a proof
+	verified    *dht.Value // being stored, its signature checked by the pool
+	expiry      timer      // next end of life in storage
+	sweep       timer
+	sweepTimer  timer // of reassembly
+	replica     timer // next round of storage maintenance
 
 	// Of the running turn, kept for its memory.
 	out            *outbox

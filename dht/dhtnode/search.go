@@ -11,16 +11,17 @@ import (
 
 // docs/protocols/opendht.md §8, §10.1.
 const (
-	searchNodes    = 14 // usable nodes kept in a search
-	searchAsked    = 4  // requests in flight to nodes that answer in time
-	listenNodes    = 4  // nodes listened on
-	maxDeadInRow   = 25 // that many of the closest nodes dead end a search
-	syncValid      = 10 * time.Minute
-	refillAfter    = 10 * time.Minute
-	searchIdle     = 62 * time.Minute
-	backoffFirst   = time.Second // after a refused token, doubling
-	backoffMax     = 5 * time.Minute
-	rejoinInterval = time.Minute // between two failed searches that count as lost connectivity
+	searchNodes  = 14 // usable nodes kept in a search
+	searchAsked  = 4  // requests in flight to nodes that answer in time
+	listenNodes  = 4  // nodes listened on
+	maxDeadInRow = 25 // that many of the closest nodes dead end a search
+	syncValid    = 10 * time.Minute
+	refillAfter  = 10 * time.Minute
+	searchIdle   = 62 * time.Minute
+	backoffFirst = time.Second // after a refused token, doubling
+	backoffMax   = 5 * time.Minute
+	rejoinFirst  = time.Minute // between two failed searches that count as lost connectivity, doubling while nobody answers
+	rejoinMax    = bootstrapMax
 )
 
 // search looks for the nodes closest to one key in one family and runs on them all gets, puts and listens at that key.
@@ -292,9 +293,10 @@ func (s *search) fail(now time.Time) {
 	}
 	s.finishFinds(now)
 	n := s.n
-	if hadNodes && !n.cfg.PublicStable && now.Sub(n.rejoined) >= rejoinInterval {
+	if hadNodes && !n.cfg.PublicStable && now.Sub(n.rejoined) >= n.rejoinPause {
 		n.rejoined = now
-		n.connectivityChanged(now)
+		n.rejoinPause = min(max(2*n.rejoinPause, rejoinFirst), rejoinMax)
+		n.forgive(now)
 	}
 }
 

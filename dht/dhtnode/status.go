@@ -98,6 +98,7 @@ func (n *Node) checkStatus(now time.Time) {
 	}
 	if online {
 		n.boot.connected()
+		n.rejoinPause = 0
 		n.online(now)
 	}
 	if lost || changed {

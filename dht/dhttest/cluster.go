@@ -32,8 +32,11 @@ func (n *Node) Stop() {
 type Cluster struct {
 	Net   *Net
 	Nodes []*Node
-	next  int
-	tb    testing.TB
+	// Resolver looks up the bootstrap hosts of nodes started later; nil = the system's.
+	Resolver dhtnode.Resolver
+
+	next int
+	tb   testing.TB
 }
 
 // NewCluster returns an empty cluster that stops its nodes when the test ends.
@@ -65,7 +68,7 @@ func (c *Cluster) StartAt(addr netip.AddrPort, cfg dhtnode.Config) *Node {
 func (c *Cluster) StartOn(cfg dhtnode.Config, addrs ...netip.AddrPort) *Node {
 	c.tb.Helper()
 	n := &Node{Addr: addrs[0]}
-	var deps dhtnode.Deps
+	deps := dhtnode.Deps{Resolver: c.Resolver}
 	for _, a := range addrs {
 		conn := c.Net.Listen(a)
 		n.conns, deps.Conns = append(n.conns, conn), append(deps.Conns, conn)
