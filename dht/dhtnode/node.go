@@ -54,6 +54,7 @@ type Node struct {
 	boot        bootstrapState
 	rejoined    time.Time     // last time a failed search counted as lost connectivity
 	rejoinPause time.Duration // until one counts again
+	answeredAt  time.Time     // last reply to a request of ours
 	status      [2]Status
 	onStatus    func(v4, v6 Status)
 	deferred    int        // large answers waiting for a proof

@@ -221,6 +221,7 @@ func (n *Node) replied(f *family, in *inbound, now time.Time) {
 	if in.p.PublicAddr.IsValid() {
 		n.vote(f, in)
 	}
+	n.answeredAt = now
 	node := f.cache.Get(in.p.ID, in.from, in.p.Client, now)
 	if r.node != nil && r.node != node {
 		// Another node lives there now.

@@ -294,8 +294,11 @@ func (s *search) fail(now time.Time) {
 	s.finishFinds(now)
 	n := s.n
 	if hadNodes && !n.cfg.PublicStable && now.Sub(n.rejoined) >= n.rejoinPause {
-		n.rejoined = now
 		n.rejoinPause = min(max(2*n.rejoinPause, rejoinFirst), rejoinMax)
+		if n.answeredAt.After(n.rejoined) {
+			n.rejoinPause = rejoinFirst
+		}
+		n.rejoined = now
 		n.forgive(now)
 	}
 }

@@ -98,7 +98,6 @@ func (n *Node) checkStatus(now time.Time) {
 	}
 	if online {
 		n.boot.connected()
-		n.rejoinPause = 0
 		n.online(now)
 	}
 	if lost || changed {
