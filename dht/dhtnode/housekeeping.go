@@ -16,6 +16,7 @@ const (
 	maintainSoon, maintainSoonMax = 5 * time.Second, 25 * time.Second
 	maintainIdle, maintainIdleMax = 60 * time.Second, 180 * time.Second
 	grownLongAgo                  = 5 * time.Minute
+	seekEvery                     = 5 * time.Minute // between two tries to find somebody lost again
 )
 
 // A node that just entered asks its neighbours at this pace while they still name new ones. The reference waits 5 to 25 s
@@ -86,8 +87,21 @@ func (n *Node) maintain(f *family, now time.Time) {
 	for _, p := range probes {
 		n.find(f, p.Node, p.Target, n.wantFor(f, p), now, nil)
 	}
+	n.seekLost(f, now)
 	n.agenda.set(&f.maintain, now.Add(f.pause(len(probes) > 0, now)))
 	n.checkStatus(now)
+}
+
+// seekLost now and then pings somebody who stopped answering. Both halves of a parted network take each other for dead within
+// minutes, and with everybody well connected nothing else would ever try whether they are back.
+func (n *Node) seekLost(f *family, now time.Time) {
+	if now.Sub(f.sought) < seekEvery {
+		return
+	}
+	f.sought = now
+	if node := f.cache.Lost(); node != nil {
+		n.ping(f, node, now)
+	}
 }
 
 // pause is how long to wait for the next step of maintenance.

@@ -91,6 +91,7 @@ type family struct {
 	searches map[dht.InfoHash]*search
 	votes    votes
 	maintain timer
+	sought   time.Time // when somebody lost was last tried
 }
 
 const (

@@ -76,6 +76,23 @@ func (c *Cache) ForgiveAll() {
 	}
 }
 
+// lostTries bounds the records looked at for one that is lost.
+const lostTries = 64
+
+// Lost returns one, by chance, of the nodes that answered once and then stopped, or nil.
+func (c *Cache) Lost() *Node {
+	tries := lostTries
+	for _, n := range c.nodes {
+		if n.Expired && !n.LastReply.IsZero() && n.Pending == 0 {
+			return n
+		}
+		if tries--; tries == 0 {
+			break
+		}
+	}
+	return nil
+}
+
 // Closest appends to dst the records closest to target that are not expired and not clients, at most max, nearest
 // first. It looks at every record: for starting and refilling searches, not for answering.
 func (c *Cache) Closest(dst []*Node, target dht.InfoHash, max int) []*Node {

@@ -272,3 +272,21 @@ func TestCacheFindsByAddress(t *testing.T) {
 		t.Errorf("%d addresses of %d records", len(c.addrs), c.Len())
 	}
 }
+
+func TestCacheLost(t *testing.T) {
+	c := NewCache(8)
+	never, gone := c.Get(dht.HashText("never answered"), addr, false, t0), c.Get(dht.HashText("gone"), addr, false, t0)
+	goodNode(c, dht.HashText("there"), t0)
+	gone.Replied(t0)
+	if n := c.Lost(); n != nil {
+		t.Errorf("Lost = %v while nobody is", n.ID)
+	}
+	never.Expire()
+	gone.Expire()
+	if n := c.Lost(); n != gone {
+		t.Errorf("Lost = %v", n)
+	}
+	if gone.Pending = 1; c.Lost() != nil {
+		t.Error("who is being asked was found")
+	}
+}
