@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -63,12 +64,12 @@ func OpenCheckpoint(msg []byte, origin string, log note.Verifiers, witnesses ...
 	if len(msg) > MaxCheckpoint {
 		return Checkpoint{}, nil, fmt.Errorf("%w: %d bytes", ErrCheckpoint, len(msg))
 	}
-	if _, err := note.Open(msg, log); err != nil {
-		return Checkpoint{}, nil, fmt.Errorf("%w: %v", ErrCheckpoint, err)
-	}
 	n, err := note.Open(msg, anyOf{log, note.VerifierList(witnesses...)})
 	if err != nil {
 		return Checkpoint{}, nil, fmt.Errorf("%w: %v", ErrCheckpoint, err)
+	}
+	if !slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { _, err := log.Verifier(s.Name, s.Hash); return err == nil }) {
+		return Checkpoint{}, nil, fmt.Errorf("%w: signed by witnesses only", ErrCheckpoint)
 	}
 	c, err := ParseCheckpoint(n.Text)
 	if err != nil {

@@ -215,12 +215,14 @@ type MapKey [sha256.Size]byte
 // NameKey returns the map key of a name's lookup form:
 // SHA-256("jns/v1/name\0" ‖ key).
 func NameKey(key string) MapKey {
-	return sha256.Sum256(append([]byte("jns/v1/name\x00"), key...))
+	b := append(make([]byte, 0, 12+MaxName), "jns/v1/name\x00"...)
+	return sha256.Sum256(append(b, key...))
 }
 
 // AddressKey returns the map key of an address: SHA-256("jns/v1/addr\0" ‖ addr).
 func AddressKey(a Address) MapKey {
-	return sha256.Sum256(append([]byte("jns/v1/addr\x00"), a[:]...))
+	b := append(make([]byte, 0, 12+AddressSize), "jns/v1/addr\x00"...)
+	return sha256.Sum256(append(b, a[:]...))
 }
 
 // MapKeys appends the map keys e speaks for: name and address of a Register,

@@ -17,6 +17,8 @@ type SigningKey struct {
 	name    string
 	encoded string
 	private ed25519.PrivateKey
+	vkey    string
+	signer  note.Signer
 }
 
 // GenerateSigningKey makes a key for the name: the log's origin or the
@@ -42,7 +44,11 @@ func ParseSigningKey(text string) (SigningKey, error) {
 	if err != nil || len(seed) != 1+ed25519.SeedSize {
 		return SigningKey{}, fmt.Errorf("%w: signing key", ErrMalformed)
 	}
-	return SigningKey{name: signer.Name(), encoded: text, private: ed25519.NewKeyFromSeed(seed[1:])}, nil
+	k := SigningKey{name: signer.Name(), encoded: text, private: ed25519.NewKeyFromSeed(seed[1:]), signer: signer}
+	if k.vkey, err = note.NewEd25519VerifierKey(k.name, k.private.Public().(ed25519.PublicKey)); err != nil {
+		return SigningKey{}, fmt.Errorf("%w: signing key", ErrMalformed)
+	}
+	return k, nil
 }
 
 // Name returns the key's name.
@@ -58,22 +64,10 @@ func (k SigningKey) String() string { return "signing key of " + k.name }
 func (k SigningKey) Encode() string { return k.encoded }
 
 // VKey returns the public verifier key, name+hash+base64.
-func (k SigningKey) VKey() string {
-	v, err := note.NewEd25519VerifierKey(k.name, k.private.Public().(ed25519.PublicKey))
-	if err != nil {
-		panic("ledger: key with a bad name") // ParseSigningKey checked it
-	}
-	return v
-}
+func (k SigningKey) VKey() string { return k.vkey }
 
 // Signer returns the key as signer of checkpoints.
-func (k SigningKey) Signer() note.Signer {
-	s, err := note.NewSigner(k.encoded)
-	if err != nil {
-		panic("ledger: key that does not parse twice")
-	}
-	return s
-}
+func (k SigningKey) Signer() note.Signer { return k.signer }
 
 // Cosigner returns the key as witness, signing in cosignature/v1 with the time
 // of the call.

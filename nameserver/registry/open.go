@@ -213,6 +213,13 @@ func (r *Registry) publish(s *stage, signed []byte) error {
 		s.rollback()
 		return err
 	}
+	r.show(s, c, signed)
+	return nil
+}
+
+// show makes s, which c and its note sign, what readers see. The caller holds
+// r.mu.
+func (r *Registry) show(s *stage, c ledger.Checkpoint, signed []byte) {
 	for _, f := range s.log.Full {
 		r.tiles.put(tileKey{f.Level, f.N}, f.Tile, logtree.TileBytes)
 	}
@@ -223,7 +230,6 @@ func (r *Registry) publish(s *stage, signed []byte) error {
 	if old != nil {
 		close(old.next)
 	}
-	return nil
 }
 
 // openBy opens a checkpoint that must be signed by the last of the keys.

@@ -81,12 +81,8 @@ func (r *Registry) planOne(q *request, ms ledger.Millis) (ledger.Entry, ledger.E
 		q.answer(rec, err)
 		return nil, ledger.Evidence{}, true
 	}
-	e, ev, err := ledger.NewRegister(*q.reg, ms)
-	if err != nil {
-		q.answer(Record{}, err)
-		return nil, ledger.Evidence{}, true
-	}
-	return e, ev, false
+	q.reg.entry.Millis = ms
+	return q.reg.entry, q.reg.ev, false
 }
 
 // claim enters the names into the store's index. If one loses there though the

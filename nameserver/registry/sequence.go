@@ -16,12 +16,27 @@ import (
 // make for the operator.
 type request struct {
 	ctx    context.Context
-	reg    *ledger.Registration
+	reg    *registration
 	make   func(h head, ms ledger.Millis) (ledger.Entry, error) // nil entry: nothing to do
 	next   ledger.SigningKey                                    // the key a rotation hands over to
 	result chan answer                                          // of capacity one
+}
 
-	spki ledger.Hash // of reg
+// registration is what of a registration is made once, though it may be
+// planned several times.
+type registration struct {
+	ledger.Registration
+	entry             *ledger.Register // its time is set when it is planned
+	ev                ledger.Evidence
+	byName, byAddress ledger.MapKey // places of name and address in the map
+}
+
+func newRegistration(reg ledger.Registration) (*registration, error) {
+	e, ev, err := ledger.NewRegister(reg, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &registration{reg, e, ev, ledger.NameKey(reg.LookupKey()), ledger.AddressKey(reg.Address)}, nil
 }
 
 type answer struct {
@@ -33,42 +48,46 @@ func (q *request) answer(rec Record, err error) { q.result <- answer{rec, err} }
 
 // Register implements Writer.
 func (r *Registry) Register(ctx context.Context, reg ledger.Registration) (Record, error) {
-	if r.mirror() || r.frozen() {
-		return Record{}, ErrReadOnly
-	}
-	select {
-	case r.verify <- struct{}{}:
-	case <-ctx.Done():
-		return Record{}, ErrBusy
-	}
-	err := reg.Verify()
-	<-r.verify
-	if err != nil {
-		return Record{}, err
-	}
-	return r.enqueue(&request{ctx: ctx, reg: &reg})
+	return r.register(ctx, reg, true)
 }
 
 // RegisterVerified is Register for a registration whose Verify the caller has
 // called.
 func (r *Registry) RegisterVerified(ctx context.Context, reg ledger.Registration) (Record, error) {
+	return r.register(ctx, reg, false)
+}
+
+func (r *Registry) register(ctx context.Context, reg ledger.Registration, verify bool) (Record, error) {
 	if r.mirror() || r.frozen() {
 		return Record{}, ErrReadOnly
 	}
-	return r.enqueue(&request{ctx: ctx, reg: &reg})
+	n, err := newRegistration(reg)
+	if err == nil && verify {
+		err = r.verifyOne(ctx, n)
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	q := &request{ctx: ctx, reg: n}
+	if rec, err, settled := r.settled(q); settled {
+		return rec, err
+	}
+	return r.enqueue(q)
+}
+
+// verifyOne checks the account's signature, no more than Options.Verifiers at
+// a time.
+func (r *Registry) verifyOne(ctx context.Context, n *registration) error {
+	select {
+	case r.verify <- struct{}{}:
+	case <-ctx.Done():
+		return ErrBusy
+	}
+	defer func() { <-r.verify }()
+	return ledger.VerifyBinding(n.Name, n.Address, n.ev.PublicKey, n.Signature)
 }
 
 func (r *Registry) enqueue(q *request) (Record, error) {
-	if q.reg != nil {
-		e, _, err := ledger.NewRegister(*q.reg, 0)
-		if err != nil {
-			return Record{}, err
-		}
-		q.spki = e.SPKIHash
-		if rec, err, settled := r.settled(q); settled {
-			return rec, err
-		}
-	}
 	q.result = make(chan answer, 1)
 	select {
 	case r.queue <- q:
@@ -85,9 +104,9 @@ func (r *Registry) enqueue(q *request) (Record, error) {
 
 // settled answers a registration from what the map already holds.
 func (r *Registry) settled(q *request) (Record, error, bool) {
-	f, ok := r.tree.Get(ledger.NameKey(q.reg.LookupKey()))
+	f, ok := r.tree.Get(q.reg.byName)
 	if !ok {
-		if _, ok := r.tree.Get(ledger.AddressKey(q.reg.Address)); ok {
+		if _, ok := r.tree.Get(q.reg.byAddress); ok {
 			return Record{}, ErrAddressTaken, true
 		}
 		return Record{}, nil, false
@@ -96,7 +115,7 @@ func (r *Registry) settled(q *request) (Record, error, bool) {
 	if err != nil {
 		return Record{}, err, true
 	}
-	if e, ok := l.entry.(*ledger.Register); ok && e.Address == q.reg.Address && e.SPKIHash == q.spki && e.LookupKey() == q.reg.LookupKey() {
+	if e, ok := l.entry.(*ledger.Register); ok && e.Address == q.reg.Address && e.SPKIHash == q.reg.entry.SPKIHash && e.LookupKey() == q.reg.LookupKey() {
 		rec, _ := l.record(f.Index)
 		return rec, nil, true
 	}
@@ -289,9 +308,7 @@ func (r *Registry) seal(ctx context.Context, tx store.Tx, p *plan) ([]*request, 
 		s.rollback()
 		return p.unanswered(), err
 	}
-	if err := r.publish(s, b.Next.PubCheckpoint); err != nil {
-		return p.unanswered(), r.freeze(err) // our own batch: cannot happen
-	}
+	r.show(s, ledger.Checkpoint{Origin: r.origin, Size: b.Next.Size, Root: b.Next.Root}, b.Next.PubCheckpoint)
 	if len(p.next) > 0 {
 		r.key = p.next[len(p.next)-1]
 	}

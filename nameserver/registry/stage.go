@@ -43,15 +43,14 @@ type stage struct {
 	tx     *prefixtree.Tx
 	// bulk leaves out the comparison of map roots but for the last; a cold
 	// start does that over its own store.
-	bulk    bool
-	items   []prefixtree.Item
-	pending map[ledger.MapKey]bool // keys of items, unless bulk
-	root    *ledger.MapRoot        // the last entry, if it is one
-	keybuf  []ledger.MapKey
+	bulk   bool
+	items  []prefixtree.Item
+	root   *ledger.MapRoot // the last entry, if it is one
+	keybuf []ledger.MapKey
 }
 
 func newStage(h head, origin string, tree *prefixtree.Tree, fetch logtree.Fetch) *stage {
-	return &stage{head: h, origin: origin, fetch: fetch, log: h.edge.Append(), tx: tree.Begin(), pending: map[ledger.MapKey]bool{}}
+	return &stage{head: h, origin: origin, fetch: fetch, log: h.edge.Append(), tx: tree.Begin()}
 }
 
 func (s *stage) rollback() { s.tx.Rollback() }
@@ -109,13 +108,7 @@ func (s *stage) addMapped(e ledger.Entry, index int64, leaf ledger.Hash) error {
 	_, isRegister := e.(*ledger.Register)
 	s.keybuf = ledger.MapKeys(s.keybuf[:0], e)
 	for i, k := range s.keybuf {
-		if isRegister && !s.bulk && s.has(k) {
-			return fmt.Errorf("%w: entry %d binds a name or address a second time", ErrInconsistent, index)
-		}
-		s.items = append(s.items, prefixtree.Item{Key: k, Index: index, EntryHash: leaf, Tag: i == 1})
-		if !s.bulk {
-			s.pending[k] = true
-		}
+		s.items = append(s.items, prefixtree.Item{Key: k, Index: index, EntryHash: leaf, Tag: i == 1, Once: isRegister})
 	}
 	if isRegister {
 		s.names++
@@ -126,21 +119,13 @@ func (s *stage) addMapped(e ledger.Entry, index int64, leaf ledger.Hash) error {
 	return nil
 }
 
-// has tells whether the map or the batch under way holds the key.
-func (s *stage) has(k ledger.MapKey) bool {
-	if s.pending[k] {
-		return true
-	}
-	_, ok := s.tx.Get(k)
-	return ok
-}
-
+// flush enters the keys held back into the map. It is here that a name or
+// address bound a second time shows.
 func (s *stage) flush() error {
 	if err := s.tx.Insert(s.items...); err != nil {
-		return fmt.Errorf("%w: %w", ErrInconsistent, err)
+		return fmt.Errorf("%w: entries up to %d: %w", ErrInconsistent, s.size(), err)
 	}
 	s.items = s.items[:0]
-	clear(s.pending)
 	return nil
 }
 

@@ -32,6 +32,10 @@ import (
 // ErrCollision says that two different keys share their first 128 bits.
 var ErrCollision = errors.New("prefixtree: keys too alike")
 
+// ErrBound says that a key that had to be new is in the tree, or twice among
+// the items.
+var ErrBound = errors.New("prefixtree: key is bound already")
+
 // keySize is how much of a key is kept, in bytes.
 const keySize = 16
 
@@ -91,6 +95,8 @@ type Item struct {
 	// Tag is a bit the caller gets back with the index: which of an entry's
 	// keys this is.
 	Tag bool
+	// Once says that the key must not be there yet; see [ErrBound].
+	Once bool
 }
 
 // Found is what the tree knows of a key.

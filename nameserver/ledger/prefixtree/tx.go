@@ -18,6 +18,7 @@ type Tx struct {
 	spare  []ref // of fresh: inner nodes it dropped again, for reuse
 	old    []ref // leaves and committed inner nodes this version no longer has
 	sorted []pending
+	bound  bool // an item to be entered once was there
 }
 
 // pending is an item on its way down: a key and the leaf made for it.
@@ -25,6 +26,7 @@ type pending struct {
 	key  prefix
 	leaf ref
 	item int32 // in the slice given to Insert; -1: was in the tree
+	once bool  // the key must be new
 }
 
 // Begin opens the one writer's transaction.
@@ -40,17 +42,18 @@ func (x *Tx) Len() int64 { return x.count }
 func (x *Tx) Get(key ledger.MapKey) (Found, bool) { return x.t.get(x.root, key) }
 
 // Insert enters the items; a key that is there already points to the new index
-// from then on. Of several items with one key the last counts. Two different
-// keys among items that agree in 128 bits are ErrCollision, after which only
-// Rollback is left; for keys already in the tree the caller tells apart what
-// Get finds.
+// from then on. Of several items with one key the last counts. An item entered
+// Once whose key is there, or in an item before it, is ErrBound, and two
+// different keys among items that agree in 128 bits are ErrCollision; after
+// either only Rollback is left. For keys already in the tree the caller tells
+// apart what Get finds.
 func (x *Tx) Insert(items ...Item) error {
 	if len(items) == 0 {
 		return nil
 	}
 	x.sorted = slices.Grow(x.sorted[:0], len(items))
 	for i := range items {
-		x.sorted = append(x.sorted, pending{prefix(items[i].Key[:keySize]), x.newLeaf(&items[i]), int32(i)})
+		x.sorted = append(x.sorted, pending{prefix(items[i].Key[:keySize]), x.newLeaf(&items[i]), int32(i), items[i].Once})
 	}
 	slices.SortFunc(x.sorted, func(a, b pending) int {
 		if c := bytes.Compare(a.key[:], b.key[:]); c != 0 {
@@ -64,6 +67,9 @@ func (x *Tx) Insert(items ...Item) error {
 	}
 	x.count += int64(len(sorted))
 	x.root = x.insert(x.root, 0, sorted)
+	if x.bound {
+		return ErrBound
+	}
 	return nil
 }
 
@@ -84,6 +90,9 @@ func (x *Tx) dropRepeats(s []pending, items []Item) ([]pending, error) {
 		if i+1 < len(s) && s[i].key == s[i+1].key {
 			if items[s[i].item].Key != items[s[i+1].item].Key {
 				return nil, ErrCollision
+			}
+			if s[i+1].once {
+				return nil, ErrBound
 			}
 			x.old = append(x.old, s[i].leaf)
 			continue
@@ -174,13 +183,14 @@ func (x *Tx) insertAtLeaf(r ref, depth int, items []pending) ref {
 	key := x.t.leaves.at(r.slot()).key
 	i, same := slices.BinarySearchFunc(items, key, func(p pending, k prefix) int { return bytes.Compare(p.key[:], k[:]) })
 	if same {
+		x.bound = x.bound || items[i].once
 		x.count--
 		x.release(r)
 		return x.build(depth, items)
 	}
 	all := make([]pending, 0, len(items)+1)
 	all = append(all, items[:i]...)
-	all = append(all, pending{key, r, -1})
+	all = append(all, pending{key: key, leaf: r, item: -1})
 	return x.build(depth, append(all, items[i:]...))
 }
 
