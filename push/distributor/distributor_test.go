@@ -593,7 +593,7 @@ func FuzzSince(f *testing.F) {
 	now := time.Unix(1795244771, 0)
 	f.Fuzz(func(t *testing.T, s string, poll bool) {
 		p, ok := parseSince(s, poll, now)
-		if ok && p.after < -1 && !strings.Contains(s, "h") {
+		if ok && p.after < 0 {
 			t.Errorf("parseSince(%q) = %+v", s, p)
 		}
 		if seq, ok := parseID(s); ok && formatID(seq) != s {

@@ -133,10 +133,10 @@ func parseSince(s string, poll bool, now time.Time) (position, bool) {
 		return position{after: seq, replay: true}, true
 	}
 	if unix, err := strconv.ParseInt(s, 10, 64); err == nil && unix >= 0 && unix < maxSeq/1_000_000 {
-		return position{after: unix*1e6 - 1, replay: true}, true
+		return position{after: max(unix*1e6-1, 0), replay: true}, true
 	}
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return position{after: now.Add(-d).UnixMicro() - 1, replay: true}, true
+		return position{after: max(now.Add(-d).UnixMicro()-1, 0), replay: true}, true
 	}
 	if len(s) == idLen && topicPattern.MatchString(s) {
 		return position{replay: true}, true
