@@ -18,7 +18,9 @@ import (
 const maxFile = 1 << 30
 
 // Save writes the file so that a crash at any moment leaves the old or the new
-// one whole: into a temporary file beside it, synced, then renamed.
+// one whole: into a temporary file beside it, synced, then renamed. The
+// temporary one has always the same name, so that crashes do not pile them up;
+// two processes must not share a state file.
 func Save(path string, s *State) error { return replace(path, s.Append(nil)) }
 
 // Load reads and parses the file. A file that is not there is fs.ErrNotExist,
@@ -40,7 +42,8 @@ func Load(path string, now time.Time, lifetime func(dht.ValueTypeID) time.Durati
 }
 
 func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}

@@ -1,0 +1,188 @@
+package bootstrapfault
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/dhtcrypto"
+	"github.com/jirani/jirani/dht/state"
+)
+
+const (
+	savesOK    = `bootstrap_state_saves_total{outcome="ok"}`
+	savesError = `bootstrap_state_saves_total{outcome="error"}`
+	values     = `bootstrap_stored_values{owner="others"}`
+)
+
+func load(t *testing.T, path string) *state.State {
+	t.Helper()
+	s, err := state.Load(path, time.Now(), dhtcrypto.Types(nil).Lifetime)
+	if err != nil {
+		t.Fatalf("state file: %v", err)
+	}
+	return s
+}
+
+// smallDisk mounts a tmpfs of one MiB.
+func smallDisk(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		if os.Getenv("JIRANI_REQUIRE") == "1" {
+			t.Fatalf("mount a tmpfs: %v", err)
+		}
+		t.Skipf("mount a tmpfs (root needed): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fill takes all room that is left on the disk of dir and returns how to give it back.
+func fill(t *testing.T, dir string) (empty func()) {
+	t.Helper()
+	path := filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 4096); ; {
+		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A full disk: the node serves on, keeps the last whole file, says so once in the log and in a metric, and recovers by itself.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t)
+	path := filepath.Join(dir, "state")
+	s := start(t, path)
+	eventually(t, "saves once", func() bool { return s.metric(savesOK) > 0 })
+	empty := fill(t, dir)
+	eventually(t, "fails to save twice", func() bool { return s.metric(savesError) >= 2 })
+	if !s.answers() {
+		t.Error("no answer with a full disk")
+	}
+	if code, body := s.get("/readyz"); code != 200 {
+		t.Errorf("readyz = %d %s", code, body)
+	}
+	said := s.said("state file not written, serving on")
+	if len(said) != 1 || !strings.Contains(fmt.Sprint(said[0]), syscall.ENOSPC.Error()) {
+		t.Errorf("log says %v, want one record naming the full disk", said)
+	}
+	if got := load(t, path); got.ID.String() != s.id() {
+		t.Errorf("id in the file %v, the node's %v", got.ID, s.id())
+	}
+	ok := s.metric(savesOK)
+	empty()
+	eventually(t, "saves again", func() bool { return s.metric(savesOK) > ok })
+	s.awaitLog("state file written again")
+}
+
+// stateOf makes a file large enough that writing it takes a while.
+func stateOf(t *testing.T, path string, count int) (id dht.InfoHash) {
+	t.Helper()
+	now := time.Now()
+	s := &state.State{ID: dht.RandomInfoHash()}
+	for i := range count {
+		s.Values = append(s.Values, state.Stored{
+			Key:     dht.HashText(fmt.Sprint(i)),
+			Value:   &dht.Value{ID: 1, Type: dht.TypeTrustRequest, Data: bytes.Repeat([]byte{byte(i)}, 200)},
+			Created: now, Ends: now.Add(7 * 24 * time.Hour),
+			Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 4222),
+		})
+	}
+	if err := state.Save(path, s); err != nil {
+		t.Fatal(err)
+	}
+	return s.ID
+}
+
+// Killed at any moment, also while it writes its state at the start and at the end: the file is whole, old or new.
+func TestKill9(t *testing.T) {
+	t.Parallel()
+	const count, rounds = 20000, 12
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	id := stateOf(t, path, count)
+	for round := range rounds {
+		wait := time.Duration(round*7) * time.Millisecond
+		if round%2 == 0 {
+			launched := launch(t, path)
+			<-time.After(4 * wait) // somewhere between the first instruction and the first save
+			launched.kill()
+		} else {
+			s := start(t, path)
+			if s.id() != id.String() {
+				t.Fatalf("round %d: id %v, was %v", round, s.id(), id)
+			}
+			_ = s.cmd.Process.Signal(syscall.SIGTERM)
+			<-time.After(wait) // somewhere in the last save
+			s.kill()
+		}
+		if got := load(t, path); got.ID != id || len(got.Values) != count {
+			t.Fatalf("round %d: file of %v with %d values", round, got.ID, len(got.Values))
+		}
+	}
+	s := start(t, path)
+	if got := s.metric(values); got != count {
+		t.Errorf("%v values after %d kills, want %d", got, rounds, count)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".state*")); len(left) > 1 {
+		t.Errorf("kills pile up files: %v", left)
+	}
+}
+
+// A damaged file is put aside, said in the log, and the node starts without.
+func TestDamagedStateFile(t *testing.T) {
+	whole := filepath.Join(t.TempDir(), "whole")
+	stateOf(t, whole, 100)
+	b, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damaged := range map[string][]byte{
+		"empty": {}, "cut": b[:len(b)/2], "zeros": make([]byte, len(b)), "text": []byte("not a state file\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "state")
+			if err := os.WriteFile(path, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := start(t, path)
+			if said := s.said("state file damaged, starting with an empty table"); len(said) != 1 || said[0]["level"] != "WARN" {
+				t.Errorf("log says %v", said)
+			}
+			if aside, err := os.ReadFile(path + ".damaged"); err != nil || !bytes.Equal(aside, damaged) {
+				t.Errorf("put aside: %d bytes, %v", len(aside), err)
+			}
+			eventually(t, "saves", func() bool { return s.metric(savesOK) > 0 })
+			if got := load(t, path); got.ID.String() != s.id() {
+				t.Errorf("id in the new file %v, the node's %v", got.ID, s.id())
+			}
+		})
+	}
+}
