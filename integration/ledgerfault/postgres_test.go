@@ -127,3 +127,38 @@ func restart(t *testing.T, srv *pgtest.Server) {
 	}
 	o.agrees(t, rs[0])
 }
+
+// TestPostgreSQLFailover loses the primary in the middle of registrations and
+// promotes its synchronous standby, which the servers' connection string names
+// too.
+func TestPostgreSQLFailover(t *testing.T) {
+	const names = 4000
+	primary := pgtest.Start(t)
+	standby := primary.Standby(t)
+	primary.Exec(t, "postgres", "CREATE DATABASE names")
+	rs, o := replicas(t, primary.PairDSN(standby, "names"), 2)
+	a := &acks{}
+	done := make(chan int, 1)
+	go func() { done <- load(t.Context(), rs, 16, 0, names, 60*time.Second, a) }()
+	eventually(t, "registrations go on", func() bool { return a.len() >= 300 })
+	begun := time.Now()
+	primary.Stop(syscall.SIGQUIT)
+	standby.Promote(t)
+	after := a.len()
+	eventually(t, "registrations go on with the standby", func() bool { return a.len() > after })
+	t.Logf("failover after %d names; registrations stood still for %v", after, time.Since(begun).Round(10*time.Millisecond))
+	if failed := <-done; failed > 0 || after == names {
+		t.Errorf("%d registrations failed; %d were through before the failover", failed, after)
+	}
+	raceFor(t, rs, 0, 10)
+	for _, r := range rs {
+		if s := r.Status(); s.ReadOnly {
+			t.Errorf("frozen: %s", s.Reason)
+		}
+		a.check(t, r)
+	}
+	o.agrees(t, rs[1])
+	if got := o.Status().Names; got != names+10 {
+		t.Errorf("the mirror has %d names, want %d: each once", got, names+10)
+	}
+}

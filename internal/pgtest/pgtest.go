@@ -42,6 +42,23 @@ type Server struct {
 // "synchronous_commit=off"; durability is stock without any.
 func Start(tb testing.TB, options ...string) *Server {
 	tb.Helper()
+	s := newServer(tb)
+	out, err := s.command("initdb", "-D", s.data(), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput()
+	if err != nil {
+		tb.Fatalf("initdb: %v\n%s", err, out)
+	}
+	conf := "listen_addresses = ''\nunix_socket_directories = '" + s.dir + "'\nmax_connections = 60\nshared_buffers = '64MB'\nlogging_collector = off\n"
+	for _, o := range options {
+		conf += o + "\n"
+	}
+	s.configure(tb, conf)
+	s.start(tb)
+	return s
+}
+
+// newServer makes a server's directory.
+func newServer(tb testing.TB) *Server {
+	tb.Helper()
 	s := &Server{bin: binDir(tb)}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "jirani-pg-"); err != nil {
@@ -51,25 +68,27 @@ func Start(tb testing.TB, options ...string) *Server {
 	if os.Getuid() == 0 {
 		s.becomePostgres(tb)
 	}
-	out, err := s.command("initdb", "-D", s.data(), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput()
-	if err != nil {
-		tb.Fatalf("initdb: %v\n%s", err, out)
-	}
-	conf := "listen_addresses = ''\nunix_socket_directories = '" + s.dir + "'\nmax_connections = 60\nshared_buffers = '64MB'\nlogging_collector = off\n"
-	for _, o := range options {
-		conf += o + "\n"
-	}
+	return s
+}
+
+// configure adds lines to the configuration; the last of a setting counts.
+func (s *Server) configure(tb testing.TB, lines string) {
+	tb.Helper()
 	f, err := os.OpenFile(filepath.Join(s.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if _, err := f.WriteString(conf); err != nil {
+	defer f.Close()
+	if _, err := f.WriteString(lines); err != nil {
 		tb.Fatal(err)
 	}
-	f.Close()
+}
+
+// start runs the server until the test ends.
+func (s *Server) start(tb testing.TB) {
+	tb.Helper()
 	s.Run(tb)
 	tb.Cleanup(func() { s.Stop(syscall.SIGQUIT) })
-	return s
 }
 
 func binDir(tb testing.TB) string {

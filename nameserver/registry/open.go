@@ -268,6 +268,12 @@ func (r *Registry) frozen() bool {
 	return t != nil && t.final
 }
 
+func (r *Registry) readState(ctx context.Context) (store.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return r.store.State(ctx)
+}
+
 // refresh catches up with what other writers of the store published.
 func (r *Registry) refresh(ctx context.Context) error {
 	if r.view.Load() == nil {
@@ -279,7 +285,7 @@ func (r *Registry) refresh(ctx context.Context) error {
 		}
 		return nil
 	}
-	st, err := r.store.State(ctx)
+	st, err := r.readState(ctx)
 	if err != nil {
 		return notReady(err)
 	}

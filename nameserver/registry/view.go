@@ -56,6 +56,10 @@ func (l *logged) record(index int64) (rec Record, ok bool) {
 	}, true
 }
 
+// readTimeout bounds what one answer waits for the store: a database that is
+// frozen rather than down says nothing at all.
+const readTimeout = 3 * time.Second
+
 // fetchTile returns full tiles from cache or store.
 func (r *Registry) fetchTile(ctx context.Context) logtree.Fetch {
 	return func(level int, n int64) (*logtree.Tile, error) {
@@ -63,6 +67,8 @@ func (r *Registry) fetchTile(ctx context.Context) logtree.Fetch {
 		if t, ok := r.tiles.get(key); ok {
 			return t, nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
 		data, err := r.store.Tile(ctx, level, n)
 		if err != nil {
 			return nil, notReady(err)
@@ -98,6 +104,8 @@ func (r *Registry) load(ctx context.Context, index int64) (*logged, error) {
 
 // fetch reads an entry with its evidence from the store.
 func (r *Registry) fetch(ctx context.Context, index int64) (*logged, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	var data []byte
 	var e ledger.Entry
 	var ev ledger.Evidence
@@ -277,6 +285,8 @@ func (r *Registry) withCosignatures(ctx context.Context, v *view) []byte {
 	if !r.opt.Witnessed {
 		return v.note
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	lines, err := r.store.Cosignatures(ctx, v.checkpoint.Size)
 	if err != nil {
 		return v.note
@@ -324,6 +334,8 @@ func (r *Registry) Resource(ctx context.Context, id ledger.TileID) ([]byte, erro
 	if id.Resource == ledger.ResourceTile {
 		return v.edge.TileData(id.Level, id.N, id.Width, r.fetchTile(ctx))
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	first := id.N * ledger.TileWidth
 	var out []byte
 	var err error

@@ -9,6 +9,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -34,13 +35,20 @@ var session = map[string]string{
 	"application_name":                    "jirani-nameserver",
 }
 
+// connectTimeout bounds the attempt on one host, unless the DSN says
+// otherwise: after a failover the first of several may be a dead machine that
+// refuses nothing.
+const connectTimeout = 3 * time.Second
+
 // Store is one database.
 type Store struct{ pool *pgxpool.Pool }
 
 var _ store.Store = (*Store)(nil)
 
 // Open connects and brings the schema up to date. The DSN is libpq's
-// (key=value or URL), with pgxpool's pool_max_conns and its kin. Open does not
+// (key=value or URL), with pgxpool's pool_max_conns and its kin. With several
+// hosts and target_session_attrs=read-write the store follows a failover; what
+// was acknowledged outlives it if the standby is synchronous. Open does not
 // make a ledger; see Init.
 func Open(ctx context.Context, dsn string) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
@@ -51,6 +59,9 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		if _, set := cfg.ConnConfig.RuntimeParams[k]; !set {
 			cfg.ConnConfig.RuntimeParams[k] = v
 		}
+	}
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = connectTimeout
 	}
 	cfg.MaxConns = max(cfg.MaxConns, 4) // writer, its catch-up, readers
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
