@@ -127,7 +127,7 @@ func openWitness(cfg Config) (http.Handler, error) {
 func RegistryOptions(cfg Config, st store.Store, key ledger.SigningKey) registry.Options {
 	options := registry.Options{
 		Store: st, Key: key, Published: filepath.Join(cfg.StateDir, PublishedFile), Verifiers: cfg.Limits.Verify,
-		MaxStale: cfg.Follow.MaxStale, Skeleton: cfg.skeleton(),
+		CacheBytes: int64(cfg.Ledger.Cache), MaxStale: cfg.Follow.MaxStale, Skeleton: cfg.skeleton(),
 	}
 	for _, url := range cfg.Ledger.Guards {
 		options.Guards = append(options.Guards, mirror.Guard{Source: LedgerAt(url, "")})

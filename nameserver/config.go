@@ -113,6 +113,12 @@ type LedgerConfig struct {
 	// MaxAge is how old the last checkpoint may grow while registrations wait
 	// before the server calls itself not ready. Default 10s.
 	MaxAge time.Duration `yaml:"max_age"`
+	// Cache bounds the memory for entries and hash tiles that were asked for
+	// lately, beside the map of all names (190 bytes each). Default 64MiB: the
+	// last 12,000 names and the tiles of half a million. What is in it is
+	// answered without the store, also while that is down; more makes proofs
+	// of a larger ledger as quick (64 MiB a million names).
+	Cache config.Size `yaml:"cache"`
 }
 
 // WitnessConfig is a witness to ask (C2SP tlog-witness).
@@ -182,7 +188,7 @@ func Default() Config {
 		Listen:          "127.0.0.1:8081",
 		StateDir:        filepath.Join("jirani-data", "nameserver"),
 		Store:           StoreConfig{Engine: EngineSQLite},
-		Ledger:          LedgerConfig{Origin: "localhost/names", Visibility: VisibilityFollowers, MaxAge: 10 * time.Second},
+		Ledger:          LedgerConfig{Origin: "localhost/names", Visibility: VisibilityFollowers, MaxAge: 10 * time.Second, Cache: 64 << 20},
 		Follow:          FollowConfig{MaxStale: 30 * time.Second},
 		Policy:          policy.Default(),
 		ShutdownTimeout: 10 * time.Second,
@@ -252,6 +258,9 @@ func (c Config) validateLedger(p *config.Problems) {
 		}
 	default:
 		p.Add("ledger.visibility", "%q is none of public, token, followers", c.Ledger.Visibility)
+	}
+	if c.Ledger.Cache < 1<<20 {
+		p.Add("ledger.cache", "must be at least 1MiB")
 	}
 	if c.Ledger.MaxAge <= 0 {
 		p.Add("ledger.max_age", "must be more than 0")
