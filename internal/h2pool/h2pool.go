@@ -79,7 +79,7 @@ func New(cfg Config) *Pool {
 	}
 	tr := &http.Transport{
 		DialContext:            cfg.Dial,
-		TLSClientConfig:        cfg.TLS,
+		TLSClientConfig:        cfg.TLS.Clone(), // the transport writes into its own
 		TLSHandshakeTimeout:    cfg.DialTimeout,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 32 << 10,
