@@ -3,6 +3,7 @@ package allinone
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -45,6 +46,17 @@ func (n *network) Host() string {
 func (n *network) address(r RoleName) string {
 	m := n.members[r]
 	return m.scheme + net.JoinHostPort(n.Host(), fmt.Sprint(m.port))
+}
+
+// addresses yields the running roles and where to reach them, in a fixed order.
+func (n *network) addresses() iter.Seq2[RoleName, string] {
+	return func(yield func(RoleName, string) bool) {
+		for _, r := range allRoles {
+			if _, ok := n.members[r]; ok && !yield(r, n.address(r)) {
+				return
+			}
+		}
+	}
 }
 
 // Sections lists Jami's advanced account settings in the order of its settings page.
@@ -138,8 +150,8 @@ func (n *network) LookupName(ctx context.Context, name string) (string, error) {
 	return n.lookup(ctx, name)
 }
 
-// addresses strips a list to the addresses.
-func addresses(list []hostaddr.Address) []netip.Addr {
+// bare strips a list to the addresses.
+func bare(list []hostaddr.Address) []netip.Addr {
 	out := make([]netip.Addr, len(list))
 	for i, a := range list {
 		out[i] = a.Addr

@@ -50,7 +50,7 @@ func New(ctx context.Context, cfg Config, deps service.Deps) (*Server, error) {
 	}
 	s := &Server{
 		lock: lock, log: deps.Log,
-		net: &network{cfg: cfg, members: make(map[RoleName]member), list: hostaddr.List, began: addresses(list)},
+		net: &network{cfg: cfg, members: make(map[RoleName]member), list: hostaddr.List, began: bare(list)},
 	}
 	if err := errors.Join(s.build(ctx, cfg, deps), s.buildCard(cfg, deps)); err != nil {
 		return nil, errors.Join(err, s.release())
@@ -121,6 +121,9 @@ func (s *Server) release() error {
 
 // Run runs all roles until ctx is done or one fails; then all end.
 func (s *Server) Run(ctx context.Context) error {
+	for r, address := range s.net.addresses() {
+		s.log.Info("role serving", logging.KeyRole, string(r), "address", address)
+	}
 	return errors.Join(s.group.Run(ctx), s.lock.Unlock())
 }
 
@@ -130,9 +133,13 @@ func (s *Server) Reload() error { return s.group.Reload() }
 // OpsHandlers are those of all roles.
 func (s *Server) OpsHandlers() map[string]http.Handler { return s.group.OpsHandlers() }
 
-// Announce draws the network card for a terminal.
+// Announce draws the network card for a terminal, after a line for each role.
 func (s *Server) Announce() []string {
-	lines := []string{"", "Join this Jami network"}
+	lines := []string{"", "Running here"}
+	for r, address := range s.net.addresses() {
+		lines = append(lines, fmt.Sprintf("  %-52s %s", labels[r], address))
+	}
+	lines = append(lines, "", "Join this Jami network")
 	for _, section := range s.net.Sections() {
 		lines = append(lines, "")
 		for _, f := range section.Fields {
