@@ -114,8 +114,8 @@ func (r *request) transmit(now time.Time) {
 
 func (r *request) timeout(now time.Time) {
 	if r.sends < maxSends {
-		if r.sends == 1 && r.late != nil {
-			r.late(now)
+		if r.sends == 1 {
+			r.overdue(now)
 		}
 		r.transmit(now)
 		return
@@ -125,6 +125,16 @@ func (r *request) timeout(now time.Time) {
 	r.finish(answer{}, now)
 	if node != nil {
 		r.n.expire(r.fam, node, now)
+	}
+}
+
+// overdue notes that the first send went unanswered.
+func (r *request) overdue(now time.Time) {
+	if r.node != nil {
+		r.node.Late = true
+	}
+	if r.late != nil {
+		r.late(now)
 	}
 }
 

@@ -62,9 +62,21 @@ func (n *Node) nodesReply(in *inbound, now time.Time) *wire.Packet {
 	return p
 }
 
-func (n *Node) appendClosest(dst []byte, f *family, target dht.InfoHash, now time.Time) []byte {
-	n.closest = f.table.Closest(n.closest[:0], target, routing.K, now)
+// closestTo returns the good nodes nearest to target, and asks those not heard for a while whether they still live. Upstream counts the dead
+// as good for ten minutes unless it happens to have asked them something. Where nodes come and go, a server that only answers would send
+// newcomers to the dead, and refuse values because of them. The slice is reused by the next call.
+func (n *Node) closestTo(f *family, target dht.InfoHash, count int, now time.Time) []*routing.Node {
+	n.closest = f.table.Closest(n.closest[:0], target, count, now)
 	for _, node := range n.closest {
+		if node.Quiet(now) {
+			n.ping(f, node, now)
+		}
+	}
+	return n.closest
+}
+
+func (n *Node) appendClosest(dst []byte, f *family, target dht.InfoHash, now time.Time) []byte {
+	for _, node := range n.closestTo(f, target, routing.K, now) {
 		dst = dht.NodeAddr{ID: node.ID, Addr: node.Addr}.Append(dst)
 	}
 	return dst

@@ -76,9 +76,9 @@ func createdAt(p *wire.Packet, now time.Time) time.Time {
 
 // closeEnough: with 8 good nodes known, only what is near us is stored.
 func (n *Node) closeEnough(f *family, key dht.InfoHash, now time.Time) bool {
-	n.closest = f.table.Closest(n.closest[:0], key, storeSpan, now)
-	c := len(n.closest)
-	return c < routing.K || !routing.Closer(n.closest[c-1].ID, n.self, key)
+	closest := n.closestTo(f, key, storeSpan, now)
+	c := len(closest)
+	return c < routing.K || !routing.Closer(closest[c-1].ID, n.self, key)
 }
 
 // mustVerify reports whether a signature decides about one of values: signed, and not what we hold already.

@@ -6,7 +6,8 @@ import (
 	"github.com/jirani/jirani/dht"
 )
 
-// Closest appends to dst up to max good nodes, those nearest to target, nearest first. It does not allocate when dst has
+// Closest appends to dst up to max good nodes, those nearest to target, nearest first; those that owe us an answer for longer than answers
+// take are left out. It does not allocate when dst has
 // room. It walks the buckets as the binary tree they are: everything on target's side of a bit is nearer than anything on
 // the other.
 func (t *Table) Closest(dst []*Node, target dht.InfoHash, max int, now time.Time) []*Node {
@@ -36,7 +37,7 @@ func (t *Table) walk(dst []*Node, base, lo, hi, depth int, target dht.InfoHash, 
 // collect inserts the good ones of nodes into dst[from:], sorted by distance, as far as there is room below limit.
 func collect(dst []*Node, from, limit int, nodes []*Node, target dht.InfoHash, now time.Time) []*Node {
 	for _, n := range nodes {
-		if !n.Good(now) {
+		if n.Late || !n.Good(now) {
 			continue
 		}
 		i := len(dst)

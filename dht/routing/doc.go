@@ -13,7 +13,7 @@
 // # Quality (§9.2)
 //
 // A node is good when it is not expired, replied to us within 120 minutes and was heard within 10. It is dubious when
-// neither good nor expired. Only good nodes are handed out to others.
+// neither good nor expired. Only good nodes are handed out to others, and not while they leave a request unanswered.
 //
 // # Buckets (§9.3)
 //

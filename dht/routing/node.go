@@ -12,6 +12,7 @@ import (
 const (
 	replyGoodFor  = 120 * time.Minute // a node is good only if it replied within this time
 	heardGoodFor  = 10 * time.Minute  // … and was heard within this time
+	quietAfter    = time.Minute       // a node not heard for this long may have died
 	maxAuthErrors = 3                 // one more 401 in a row expires the node
 )
 
@@ -26,6 +27,7 @@ type Node struct {
 	LastReply time.Time // an answer to one of our requests; zero means never
 	Proved    time.Time // showed that it receives at Addr: answered us, or used a token of ours
 	Expired   bool      // stopped answering, or unreachable
+	Late      bool      // left the first send of a request of ours unanswered, and was not heard since
 	Pending   int       // our requests to it that are in flight; kept by the engine
 
 	authErrors int
@@ -41,6 +43,9 @@ func (n *Node) Good(now time.Time) bool {
 		now.Sub(n.LastReply) <= replyGoodFor && now.Sub(n.LastHeard) <= heardGoodFor
 }
 
+// Quiet reports whether the node should be asked whether it still lives before it is named much longer.
+func (n *Node) Quiet(now time.Time) bool { return n.Pending == 0 && now.Sub(n.LastHeard) > quietAfter }
+
 // Dubious reports whether the node is neither good nor expired.
 func (n *Node) Dubious(now time.Time) bool { return !n.Expired && !n.Good(now) }
 
@@ -49,7 +54,7 @@ func (n *Node) Incoming(now time.Time) bool { return n.Good(now) && n.LastHeard.
 
 // Heard records a packet from the node. It revives an expired one.
 func (n *Node) Heard(now time.Time) {
-	n.LastHeard, n.Expired = now, false
+	n.LastHeard, n.Expired, n.Late = now, false, false
 	if n.refs == 0 && n.cache != nil {
 		n.cache.touch(n)
 	}
@@ -79,7 +84,7 @@ func (n *Node) Accepted() { n.authErrors = 0 }
 
 // Forgive clears what we held against the node after our own connectivity changed (§14.3).
 func (n *Node) Forgive() {
-	n.LastHeard, n.LastReply, n.Expired = time.Time{}, time.Time{}, false
+	n.LastHeard, n.LastReply, n.Expired, n.Late = time.Time{}, time.Time{}, false, false
 }
 
 // NextTID returns a fresh transaction or socket number: a counter for each node with a random start, never zero (§1.3).

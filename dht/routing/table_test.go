@@ -99,6 +99,24 @@ func TestClosestIsExact(t *testing.T) {
 	}
 }
 
+func TestClosestLeavesOutTheLate(t *testing.T) {
+	c, table := NewCache(8), NewTable(dht.HashText("me"), false, testRand())
+	n := goodNode(c, dht.HashText("x"), t0)
+	table.Offer(n, Answered, t0, nil)
+	if n.Late = true; len(table.Closest(nil, n.ID, K, t0)) != 0 {
+		t.Error("a node that does not answer is named")
+	}
+	if n.Heard(t0); len(table.Closest(nil, n.ID, K, t0)) != 1 {
+		t.Error("a node heard again is not named")
+	}
+	if n.Quiet(t0.Add(time.Minute)) || !n.Quiet(t0.Add(time.Minute+1)) {
+		t.Error("a node is quiet once not heard for over a minute")
+	}
+	if n.Pending = 1; n.Quiet(t0.Add(time.Hour)) {
+		t.Error("a node being asked need not be asked")
+	}
+}
+
 func TestClosestDoesNotAllocate(t *testing.T) {
 	r := testRand()
 	c, tab := NewCache(1<<16), NewTable(randomID(r), false, r)
