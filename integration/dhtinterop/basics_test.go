@@ -41,6 +41,7 @@ func TestNetworksStayApart(t *testing.T) {
 	member := theirs.StartNode(t, theirs.Options{Network: n, Bootstrap: o.addr.String()})
 	knows(t, member, 1)
 	eventually(t, "packets of the other network counted", func() bool { return o.Stats().Drops["network"] >= 3 })
+	eventually(t, "the member to be good at ours", func() bool { return o.good() >= 1 })
 	if got, err := stranger.Good(); err != nil || got != 0 {
 		t.Fatalf("a node of another network knows %d good nodes, %v", got, err)
 	}

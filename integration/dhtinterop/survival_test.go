@@ -1,6 +1,7 @@
 package dhtinterop
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/jirani/jirani/dht"
@@ -83,13 +84,15 @@ func startNodes(t *testing.T, network uint32, entry string, count int) (nodes []
 	return nodes
 }
 
+// holds waits until a node of theirs finds the value.
 func holds(t *testing.T, node *theirs.Node, key, data string) {
 	t.Helper()
-	values, err := node.Get(key, "")
-	check(t, err)
-	if _, ok := find(values, data); !ok {
-		t.Errorf("found %+v, want %q", values, data)
-	}
+	eventually(t, fmt.Sprintf("theirs to find %q at %s", data, key), func() bool {
+		values, err := node.Get(key, "")
+		check(t, err)
+		_, ok := find(values, data)
+		return ok
+	})
 }
 
 // stored reports whether each node keeps a value itself.

@@ -1,13 +1,19 @@
 package theirs
 
 import (
+	"cmp"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jirani/jirani/dht/dhtcrypto"
 )
 
 // Node is a running dhtnode.
@@ -15,7 +21,9 @@ type Node struct {
 	*process
 	ID    string // node id, hex
 	KeyID string // short id of its key, hex; empty without identity
-	Port  int    // of its IPv4 and IPv6 sockets
+	// LongID is the long id of its key, hex, where the program publishes and looks up certificates by that; else empty.
+	LongID string
+	Port   int // of its IPv4 and IPv6 sockets
 
 	mu sync.Mutex // one prompt command at a time
 }
@@ -28,16 +36,20 @@ var (
 	fieldsLine  = regexp.MustCompile(`^\s*Index\[(.*)\]$`)
 	putLine     = regexp.MustCompile(`^(?:>> )?Put.*: (success|failure)`)
 	putID       = regexp.MustCompile(`Value ID: ([0-9a-f]+)`)
-	storageLine = regexp.MustCompile(`Storage has (\d+) values`)
+	storageLine = regexp.MustCompile(`Storage(?: has|:) (\d+) values`)
 	goodLine    = regexp.MustCompile(`Known nodes: (\d+) good`)
 )
 
-// StartNode runs dhtnode.
+// programEnv names another build of dhtnode to try, such as a newer release. The Python binding stays the installed one.
+const programEnv = "DHTINTEROP_DHTNODE"
+
+// StartNode runs dhtnode: the one in opt, else the one the environment names, else the one installed.
 func StartNode(tb testing.TB, opt Options) *Node {
 	tb.Helper()
-	program := opt.Program
-	if program == "" {
-		program = "dhtnode"
+	program := cmp.Or(opt.Program, os.Getenv(programEnv), "dhtnode")
+	byLongID := opt.Identity && long(tb, program, opt)
+	if byLongID && opt.SaveIdentity == "" {
+		opt.SaveIdentity = filepath.Join(tb.TempDir(), "identity")
 	}
 	n := &Node{process: startProcess(tb, opt, program, opt.args()...)}
 	err := n.scan("start dhtnode", 0, func(line string) bool {
@@ -53,7 +65,31 @@ func StartNode(tb testing.TB, opt Options) *Node {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	if byLongID { // it only prints the other
+		id, err := dhtcrypto.Load(opt.SaveIdentity, nil)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		n.LongID = id.Key.Public().LongID().String()
+	}
 	return n
+}
+
+var versionLine = regexp.MustCompile(`OpenDHT version (\d+)\.(\d+)`)
+
+// long reports whether a build names keys by their long ids: since 3.5 (docs/protocols/opendht.md §6.6).
+func long(tb testing.TB, program string, opt Options) bool {
+	tb.Helper()
+	cmd := exec.Command(program, "--version")
+	cmd.Env = append(os.Environ(), opt.Library...)
+	out, err := cmd.CombinedOutput()
+	m := versionLine.FindSubmatch(out)
+	if m == nil {
+		tb.Fatalf("%s --version: %v, %q", program, err, out)
+	}
+	major, _ := strconv.Atoi(string(m[1]))
+	minor, _ := strconv.Atoi(string(m[2]))
+	return major > 3 || major == 3 && minor >= 5
 }
 
 func (o Options) args() []string {
@@ -122,7 +158,7 @@ func (n *Node) PutSigned(key, word string) error {
 	return err
 }
 
-// PutEncrypted looks up the certificate of the short key id and encrypts to it.
+// PutEncrypted looks up the certificate of a key id, a long one if LongID is set, and encrypts to it.
 func (n *Node) PutEncrypted(key, to, word string) error {
 	_, err := n.put("e " + key + " " + to + " " + word)
 	return err
