@@ -47,7 +47,11 @@ func main() {
 		os.Exit(1)
 	}
 	g := generator{packets: *packets, gro: *gro}
-	if err := compare(g.measurements(), *ours, *theirs, *only, *rounds); err != nil {
+	err := compare(g.measurements(), *ours, *theirs, *only, *rounds)
+	if err == nil && *theirs != "" && strings.Contains(latencyName, *only) {
+		err = g.compareLatency(*ours, *theirs, *rounds)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "turnbench: error:", err)
 		os.Exit(1)
 	}

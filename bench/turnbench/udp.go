@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/jirani/jirani/internal/udpio"
@@ -42,8 +41,6 @@ func (g generator) measurements() (out []measurement) {
 		measurement{"allocate and give back", "CPU s/1,000", g.churn},
 		measurement{"idle allocation, of 10,000", "kB each", g.idle},
 		measurement{"base", "MB", func(s *server) (float64, error) { v, err := s.resident(); return v / 1e6, err }},
-		measurement{"latency p50 at 20 k/s", "µs", func(s *server) (float64, error) { return g.latency(s, 0.50) }},
-		measurement{"latency p99 at 20 k/s", "µs", func(s *server) (float64, error) { return g.latency(s, 0.99) }},
 	)
 }
 
@@ -169,60 +166,26 @@ func (l *lane) drain(up bool, in []udpio.Message) (count int, err error) {
 		conn = l.near
 	}
 	for {
-		n, err := conn.TryReadBatch(in)
-		if errors.Is(err, udpio.ErrWouldBlock) {
-			return count, nil
-		}
-		if err != nil {
+		n, err := take(conn, in, func([]byte) { count++ })
+		if err != nil || n < len(in) {
 			return count, err
-		}
-		for i := range in[:n] {
-			for range in[i].Segments {
-				count++
-			}
-		}
-		if n < len(in) {
-			return count, nil
 		}
 	}
 }
 
-// latency sends at a steady 20,000 packets per second through one lane and returns a quantile of the way through, in microseconds.
-func (g generator) latency(s *server, quantile float64) (float64, error) {
-	lanes, closeAll, err := g.open(s, 1)
-	defer closeAll()
+// take calls use for each datagram of up to len(in) messages that have come, and returns how many messages that was.
+func take(conn *udpio.Conn, in []udpio.Message, use func([]byte)) (int, error) {
+	n, err := conn.TryReadBatch(in)
+	if errors.Is(err, udpio.ErrWouldBlock) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
-	l, count := lanes[0], min(g.packets, 60_000)
-	packet := make([]byte, 4+172)
-	binary.BigEndian.PutUint16(packet, channel)
-	binary.BigEndian.PutUint16(packet[2:], 172)
-	in, times := newMessages(64), make([]time.Duration, 0, count)
-	begin := time.Now()
-	for sent := 0; sent < count || len(times) < sent; {
-		now := time.Since(begin)
-		if due := int(now * 20_000 / time.Second); sent < min(due, count) {
-			binary.BigEndian.PutUint64(packet[4:], uint64(now))
-			if err := l.near.WriteTo(packet, l.server); err != nil {
-				return 0, err
-			}
-			sent++
-		}
-		n, err := l.far.TryReadBatch(in)
-		if err != nil && !errors.Is(err, udpio.ErrWouldBlock) {
-			return 0, err
-		}
-		now = time.Since(begin)
-		for i := range in[:n] {
-			for d := range in[i].Segments {
-				times = append(times, now-time.Duration(binary.BigEndian.Uint64(d)))
-			}
-		}
-		if now > time.Minute {
-			return 0, errors.New("packets are lost")
+	for i := range in[:n] {
+		for d := range in[i].Segments {
+			use(d)
 		}
 	}
-	slices.Sort(times)
-	return float64(times[int(quantile*float64(len(times)-1))]) / 1e3, nil
+	return n, nil
 }
