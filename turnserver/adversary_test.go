@@ -98,7 +98,7 @@ func TestUnauthenticatedIsBounded(t *testing.T) {
 	if refused := testutil.ToFloat64(s.metrics.refusal[refusedRate]); refused < n-20 {
 		t.Errorf("%v of %d requests went unanswered, want nearly all", refused, n)
 	}
-	if len(s.allocs)+len(s.pending)+len(s.listeners[0].workers[0].clients) != 0 {
+	if len(s.allocs)+len(s.pending)+len(s.here.Load().listeners[0].workers[0].clients) != 0 {
 		t.Error("something is remembered")
 	}
 }

@@ -28,7 +28,9 @@ type Config struct {
 
 // ListenerConfig is one address for clients.
 type ListenerConfig struct {
-	Address    netip.AddrPort `yaml:"address"`    // IP and port; an unspecified IP (0.0.0.0, ::) stands for every address the host has at start
+	// Address is an IP and port. An unspecified IP (0.0.0.0, ::) stands for every address the host has; those that come are served
+	// within seconds, those that stay away for a minute are given up with what they relayed.
+	Address    netip.AddrPort `yaml:"address"`
 	Transports []string       `yaml:"transports"` // some of udp, tcp, tls, dtls; udp and dtls cannot share a port, nor can tcp and tls
 	Realm      string         `yaml:"realm"`      // offered to clients that come in here; "" = the first of realms
 	// ProxyProtocol is a list of networks whose tcp and tls connections begin with a PROXY protocol header (version 1 or 2) that tells

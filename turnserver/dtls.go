@@ -3,7 +3,6 @@ package turnserver
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -56,7 +55,7 @@ func (l *listener) acceptDTLS(ctx context.Context) error {
 	for {
 		conn, err := l.packets.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil || l.closed.Load() {
 				return nil
 			}
 			select {

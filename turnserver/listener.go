@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
-	"github.com/jirani/jirani/internal/hostaddr"
-	"github.com/jirani/jirani/internal/logging"
 	"github.com/jirani/jirani/turnserver/relay"
 )
 
@@ -21,8 +19,11 @@ const udpBuffer = 4 << 20
 // listener is one address of one kind of transport.
 type listener struct {
 	srv       *Server
+	spot      spot
 	transport transport
-	addr      netip.AddrPort
+	addr      netip.AddrPort // with the port the system chose, if it was to
+	away      time.Time      // since when the host has not had the address; zero while it has. Of Server.look alone.
+	closed    atomic.Bool
 	realm     string         // "" = the default
 	proxies   []netip.Prefix // whose connections begin with a PROXY header
 	stream    net.Listener   // for tcp, tls
@@ -35,51 +36,6 @@ func (l *listener) realmName() string {
 		return l.realm
 	}
 	return l.srv.realms.Load().first
-}
-
-// listen opens everything that cfg names. What is open when it fails, close closes.
-func (s *Server) listen(ctx context.Context) error {
-	for i, cfg := range s.cfg.Listeners {
-		addrs, err := expand(cfg.Address)
-		if err != nil {
-			return err
-		}
-		if len(addrs) == 0 {
-			s.log.Warn("no address of this host for a listener, left out", logging.KeyListen, cfg.Address.String())
-		}
-		for _, addr := range addrs {
-			for _, name := range cfg.Transports {
-				l := &listener{srv: s, transport: transport(slices.Index(transportNames, name)), addr: addr, realm: cfg.Realm, proxies: cfg.ProxyProtocol}
-				if err := l.open(ctx); err != nil {
-					return fmt.Errorf("turnserver: listeners[%d]: %w", i, err)
-				}
-				s.listeners = append(s.listeners, l)
-			}
-		}
-	}
-	if len(s.listeners) == 0 {
-		return errors.New("turnserver: this host has no address for any listener")
-	}
-	return nil
-}
-
-// expand replaces an unspecified address by those of the host, so that every answer leaves from the address that was asked and every
-// allocation has a definite relay address. A host without addresses of that family has none.
-func expand(addr netip.AddrPort) ([]netip.AddrPort, error) {
-	if !addr.Addr().IsUnspecified() {
-		return []netip.AddrPort{addr}, nil
-	}
-	list, err := hostaddr.List()
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.AddrPort
-	for _, a := range list {
-		if a.Addr.Is4() == addr.Addr().Is4() && a.Reach != hostaddr.LinkLocal {
-			out = append(out, netip.AddrPortFrom(a.Addr, addr.Port()))
-		}
-	}
-	return out, nil
 }
 
 func (l *listener) open(ctx context.Context) error {
@@ -123,6 +79,7 @@ func (l *listener) openUDP() error {
 
 // close stops taking new clients; for datagrams, all.
 func (l *listener) close() {
+	l.closed.Store(true)
 	for _, ln := range []net.Listener{l.stream, l.packets} {
 		if ln != nil {
 			ln.Close()

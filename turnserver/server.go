@@ -14,6 +14,8 @@ import (
 
 	"github.com/jirani/jirani/internal/certs"
 	"github.com/jirani/jirani/internal/health"
+	"github.com/jirani/jirani/internal/hostaddr"
+	"github.com/jirani/jirani/internal/logging"
 	"github.com/jirani/jirani/turnserver/allocation"
 	"github.com/jirani/jirani/turnserver/credential"
 	"github.com/jirani/jirani/turnserver/policy"
@@ -22,8 +24,8 @@ import (
 )
 
 const (
-	sweepEvery   = time.Second // how late an allocation may expire, and metrics be
-	addressEvery = time.Minute // how late a new address of the host is known as own
+	sweepEvery   = time.Second     // how late an allocation may expire, and metrics be
+	addressEvery = 5 * time.Second // how late a new address of the host is known and served
 )
 
 // Deps are what the server is given. Nil fields do nothing.
@@ -31,6 +33,8 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Health  *health.Checks
+	// Addresses lists the addresses of this host; nil asks the kernel.
+	Addresses func() ([]hostaddr.Address, error)
 }
 
 // Server is a TURN server.
@@ -44,17 +48,16 @@ type Server struct {
 	nonces    *credential.Nonces
 	guard     *guard
 	loops     []*relay.Loop
-	listeners []*listener
-	hosts     map[netip.Addr]*relayHost // by local address
-	external  map[netip.Addr]*relayHost // by external address, where that differs
-	lookups   chan struct{}             // a place per user table query
+	addresses func() ([]hostaddr.Address, error)
+	warned    map[spot]struct{} // listeners that could not be opened, which was said; of look alone
+	lookups   chan struct{}     // a place per user table query
 	strangers *allocation.Quota[netip.Addr]
 	perUser   *allocation.Quota[userID]
 	perSite   *allocation.Quota[netip.Addr]
 	total     shape // buckets of the whole server
 
 	realms   atomic.Pointer[realmSet]
-	own      atomic.Pointer[map[netip.Addr]struct{}] // this host's addresses
+	here     atomic.Pointer[places]
 	draining atomic.Bool
 	conns    atomic.Int64 // stream and DTLS connections
 
@@ -91,11 +94,15 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 		lookups: make(chan struct{}, maxLookups), strangers: allocation.NewQuota[netip.Addr](cfg.Limits.UnauthenticatedConnections),
 		perUser: allocation.NewQuota[userID](cfg.Limits.AllocationsPerUser), perSite: allocation.NewQuota[netip.Addr](cfg.Limits.AllocationsPerAddress),
 		allocs: make(map[uint64]*alloc), users: make(map[userID]*userShape), pending: make(map[uint32]*peerConn),
-		reservations: make(map[[8]byte]reservation), hosts: make(map[netip.Addr]*relayHost), external: make(map[netip.Addr]*relayHost),
+		reservations: make(map[[8]byte]reservation), addresses: deps.Addresses, warned: make(map[spot]struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if s.addresses == nil {
+		s.addresses = hostaddr.List
+	}
+	s.here.Store(&places{})
 	s.total.up[2] = allocation.NewBucket(int64(cfg.Limits.RateTotal), now)
 	s.total.down[2] = allocation.NewBucket(int64(cfg.Limits.RateTotal), now)
 	if err := s.open(ctx); err != nil {
@@ -133,15 +140,13 @@ func (s *Server) open(ctx context.Context) error {
 		}
 		s.loops = append(s.loops, loop)
 	}
-	if err := s.listen(ctx); err != nil {
-		return err
-	}
-	return s.findHosts()
+	_, err = s.look(ctx, time.Now())
+	return err
 }
 
 // closeAll undoes open.
 func (s *Server) closeAll() {
-	for _, l := range s.listeners {
+	for _, l := range s.here.Load().listeners {
 		l.close()
 	}
 	for _, loop := range s.loops {
@@ -157,30 +162,26 @@ func (s *Server) closeAll() {
 func (s *Server) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.life = life
-	var group sync.WaitGroup
-	failed := make(chan error, len(s.loops)+len(s.listeners)+2)
+	var group, sweeping sync.WaitGroup
+	failed := make(chan error, 1) // the first failure counts
 	run := func(f func(context.Context) error) {
 		group.Go(func() {
 			if err := f(life); err != nil {
-				failed <- err
+				select {
+				case failed <- err:
+				default:
+				}
 			}
 		})
 	}
 	for _, loop := range s.loops {
 		run(loop.Run)
 	}
-	for _, l := range s.listeners {
-		switch {
-		case l.stream != nil:
-			run(l.accept)
-		case l.packets != nil:
-			run(l.acceptDTLS)
-		}
-	}
+	s.accept(s.here.Load().listeners, run)
 	if s.certs != nil {
 		run(s.certs.Run)
 	}
-	run(s.sweep)
+	sweeping.Go(func() { s.sweep(life, run) })
 	var err error
 	select {
 	case <-ctx.Done():
@@ -189,13 +190,26 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.stop()
 	end()
-	for _, l := range s.listeners {
+	sweeping.Wait() // it opens listeners
+	for _, l := range s.here.Load().listeners {
 		l.close()
 	}
 	s.background.Wait()
 	group.Wait()
 	s.realms.Load().close()
 	return err
+}
+
+// accept has listeners served that do not belong to a loop.
+func (s *Server) accept(list []*listener, run func(func(context.Context) error)) {
+	for _, l := range list {
+		switch {
+		case l.stream != nil:
+			run(l.accept)
+		case l.packets != nil:
+			run(l.acceptDTLS)
+		}
+	}
 }
 
 // drain waits for allocations to end by themselves.
@@ -280,21 +294,26 @@ func (s *Server) count() int {
 	return len(s.allocs)
 }
 
-// sweep ends what has expired and keeps the metrics fresh.
-func (s *Server) sweep(ctx context.Context) error {
+// sweep ends what has expired, keeps the metrics fresh, and follows the addresses of the host.
+func (s *Server) sweep(ctx context.Context, run func(func(context.Context) error)) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	nextAddresses := time.Now().Add(addressEvery)
+	nextLook := time.Now().Add(addressEvery)
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case now := <-tick.C:
 			s.sweepOnce(now)
-			if now.After(nextAddresses) {
-				nextAddresses = now.Add(addressEvery)
-				s.findOwn()
+			if now.Before(nextLook) {
+				continue
 			}
+			nextLook = now.Add(addressEvery)
+			opened, err := s.look(ctx, now)
+			if err != nil {
+				s.log.Warn("own addresses not listed", logging.KeyErr, err)
+			}
+			s.accept(opened, run)
 		}
 	}
 }
@@ -322,7 +341,7 @@ func (s *Server) sweepOnce(now time.Time) {
 
 // Addrs returns the addresses of the listeners of one transport ("udp", "tcp", "tls", "dtls"), with the ports the system chose.
 func (s *Server) Addrs(transport string) (out []netip.AddrPort) {
-	for _, l := range s.listeners {
+	for _, l := range s.here.Load().listeners {
 		if l.transport.String() == transport {
 			out = append(out, l.addr)
 		}
@@ -332,7 +351,7 @@ func (s *Server) Addrs(transport string) (out []netip.AddrPort) {
 
 // Announce says where the server is, for people who try it.
 func (s *Server) Announce() (lines []string) {
-	for _, l := range s.listeners {
+	for _, l := range s.here.Load().listeners {
 		line := fmt.Sprintf("TURN over %v at %v", l.transport, l.addr)
 		if s.cfg.auto(s.cfg.JamiUser) {
 			line += " (user, password and realm: ring)"

@@ -3,7 +3,6 @@ package turn
 import (
 	"net"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +11,7 @@ import (
 // TestDescriptorsRunOut gives the real program few descriptors: it refuses new allocations with 508 and keeps the old ones.
 func TestDescriptorsRunOut(t *testing.T) {
 	prlimit := require(t, "prlimit")
-	binary := filepath.Join(t.TempDir(), "jirani-turnserver")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/jirani/jirani/cmd/jirani-turnserver").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	binary := build(t)
 	free, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -116,3 +116,6 @@ func (p *Ports) Free() int {
 	defer p.mu.Unlock()
 	return p.free
 }
+
+// Idle reports whether no port is in use.
+func (p *Ports) Idle() bool { return p.Free() == p.n }
