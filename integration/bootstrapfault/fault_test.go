@@ -120,6 +120,25 @@ func stateOf(t *testing.T, path string, count int) (id dht.InfoHash) {
 	return s.ID
 }
 
+// listing is what stands in a directory.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, e := range entries {
+		if e.Name() == "lock" {
+			continue
+		}
+		if info, err := e.Info(); err == nil {
+			fmt.Fprintln(&b, e.Name(), info.Size(), info.ModTime())
+		}
+	}
+	return b.String()
+}
+
 // Killed at any moment, also while it writes its state at the start and at the end: the file is whole, old or new.
 func TestKill9(t *testing.T) {
 	t.Parallel()
@@ -129,11 +148,18 @@ func TestKill9(t *testing.T) {
 	id := stateOf(t, path, count)
 	for round := range rounds {
 		wait := time.Duration(round*7) * time.Millisecond
-		if round%2 == 0 {
+		switch {
+		case round >= rounds-4:
+			before := listing(t, dir)
+			launched := launch(t, path)
+			for end := time.Now().Add(patience); listing(t, dir) == before && time.Now().Before(end); {
+			}
+			launched.kill() // it has begun to write
+		case round%2 == 0:
 			launched := launch(t, path)
 			<-time.After(4 * wait) // somewhere between the first instruction and the first save
 			launched.kill()
-		} else {
+		default:
 			s := start(t, path)
 			if s.id() != id.String() {
 				t.Fatalf("round %d: id %v, was %v", round, s.id(), id)
