@@ -2,7 +2,6 @@ package bootstrapfault
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/dhtcrypto"
 	"github.com/jirani/jirani/dht/state"
+	"github.com/jirani/jirani/integration/smalldisk"
 )
 
 const (
@@ -32,55 +32,14 @@ func load(t *testing.T, path string) *state.State {
 	return s
 }
 
-// smallDisk mounts a tmpfs of one MiB.
-func smallDisk(t *testing.T) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		if os.Getenv("JIRANI_REQUIRE") == "1" {
-			t.Fatalf("mount a tmpfs: %v", err)
-		}
-		t.Skipf("mount a tmpfs (root needed): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// fill takes all room that is left on the disk of dir and returns how to give it back.
-func fill(t *testing.T, dir string) (empty func()) {
-	t.Helper()
-	path := filepath.Join(dir, "filler")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for block := make([]byte, 4096); ; {
-		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return func() {
-		if err := os.Remove(path); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // A full disk: the node serves on, keeps the last whole file, says so once in the log and in a metric, and recovers by itself.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t)
+	dir := smalldisk.Mount(t, "1m")
 	path := filepath.Join(dir, "state")
 	s := start(t, path)
 	eventually(t, "saves once", func() bool { return s.metric(savesOK) > 0 })
-	empty := fill(t, dir)
+	empty := smalldisk.Fill(t, dir)
 	eventually(t, "fails to save twice", func() bool { return s.metric(savesError) >= 2 })
 	if !s.answers() {
 		t.Error("no answer with a full disk")

@@ -4,19 +4,15 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/jirani/jirani/integration/smalldisk"
 	"github.com/jirani/jirani/internal/natlab"
 	"github.com/jirani/jirani/nameserver/nameproto"
 )
@@ -25,11 +21,7 @@ import (
 // why, nothing acknowledged is lost over a kill, and with room again everything works.
 func TestDiskFull(t *testing.T) {
 	natlab.Require(t, "dhtnode")
-	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=16m"); err != nil { // before the lab, whose machines see the mounts of their making
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
+	disk := smalldisk.Mount(t, "16m") // before the lab, whose machines see the mounts of their making
 	lab := newLab(t)
 	other := lab.Host("alice")
 	up := start(t, lab, "server", disk, "-set", "nameserver.policy.rate_burst=100000")
@@ -38,10 +30,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatalf("register = %d\n%s", status, up.output())
 	}
 
-	filler := filepath.Join(disk, "filler")
-	if err := fill(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty := smalldisk.Fill(t, disk)
 	for i := 0; ; i++ { // what is allocated already may hold a few names
 		name := fmt.Sprintf("full-%d", i)
 		status := register(t, other, natlab.LANServerAddr, name)
@@ -65,33 +54,13 @@ func TestDiskFull(t *testing.T) {
 	})
 
 	up.end(syscall.SIGKILL)
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	up = start(t, lab, "server", disk)
 	known(t, other, natlab.LANServerAddr, acknowledged...)
 	if status := register(t, other, natlab.LANServerAddr, "after"); status != 200 {
 		t.Errorf("register with room again = %d\n%s", status, up.output())
 	}
 	up.end(syscall.SIGTERM)
-}
-
-// fill writes until there is no room.
-func fill(path string) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for size := 1 << 20; size > 0; size /= 2 {
-		for err = nil; err == nil; {
-			_, err = f.Write(make([]byte, size))
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			return err
-		}
-	}
-	return nil
 }
 
 // TestAddressChange gives the machine another address while the network runs: everything answers there and the card tells it.
