@@ -130,14 +130,15 @@ func RegistryOptions(cfg Config, st store.Store, key ledger.SigningKey) registry
 		CacheBytes: int64(cfg.Ledger.Cache), MaxStale: cfg.Follow.MaxStale, Skeleton: cfg.skeleton(),
 	}
 	for _, url := range cfg.Ledger.Guards {
-		options.Guards = append(options.Guards, mirror.Guard{Source: LedgerAt(url, "")})
+		options.Guards = append(options.Guards, mirror.Guard{Source: LedgerAt(url, "", "")})
 	}
 	return options
 }
 
-// LedgerAt is the ledger of the name server with that base URL.
-func LedgerAt(url, token string) mirror.Source {
-	return &mirror.HTTPSource{URL: strings.TrimSuffix(url, "/") + "/ledger", Token: token}
+// LedgerAt is the ledger of the name server with that base URL, asked with a
+// token, if it is not empty, and by a mirror of that name, if it has one.
+func LedgerAt(url, token, mirrorName string) mirror.Source {
+	return &mirror.HTTPSource{URL: strings.TrimSuffix(url, "/") + "/ledger", Token: token, Name: mirrorName}
 }
 
 // skeleton is the confusables rule for names that come from elsewhere.

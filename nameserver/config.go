@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jirani/jirani/internal/certs"
@@ -149,6 +150,9 @@ type FollowConfig struct {
 	VKey string `yaml:"vkey"`
 	// TokenFile holds the bearer token for its ledger. Default none.
 	TokenFile config.SecretFile `yaml:"token_file"`
+	// Name is what the writer's pages call this mirror, up to 64 bytes of
+	// printable ASCII, such as its address. Default empty: not listed there.
+	Name string `yaml:"name"`
 	// MaxStale is how old the mirrored checkpoint may be for a miss to be
 	// answered "not found" rather than "not now". Default 30s. Too long, and
 	// a name just registered looks free here.
@@ -283,6 +287,9 @@ func (c Config) validateLedger(p *config.Problems) {
 	checkURL(p, "follow.url", c.Follow.URL)
 	if _, err := ledger.ParseVerifier(c.Follow.VKey); err != nil {
 		p.Add("follow.vkey", "%v", err)
+	}
+	if len(c.Follow.Name) > maxFollowerName || strings.ContainsFunc(c.Follow.Name, func(r rune) bool { return r < ' ' || r > '~' }) {
+		p.Add("follow.name", "must be at most %d characters of printable ASCII", maxFollowerName)
 	}
 	if c.Follow.MaxStale <= 0 {
 		p.Add("follow.max_stale", "must be more than 0")

@@ -43,7 +43,7 @@ func openMirror(ctx context.Context, cfg Config, deps Deps, st store.Store) (bac
 		}
 	}
 	follower, err := mirror.New(mirror.Options{
-		Registry: reg, Source: LedgerAt(cfg.Follow.URL, strings.TrimSpace(token)), VKeys: []string{cfg.Follow.VKey},
+		Registry: reg, Source: LedgerAt(cfg.Follow.URL, strings.TrimSpace(token), cfg.Follow.Name), VKeys: []string{cfg.Follow.VKey},
 		EvidenceDir: cfg.StateDir, Log: deps.Log,
 	})
 	if err != nil {

@@ -2,6 +2,8 @@ package nameserver
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,7 +47,7 @@ func TestMirror(t *testing.T) {
 	}
 	m := startMirror(t, writer, func(c *Config) {
 		c.Follow.TokenFile, c.Follow.MaxStale = writeFile(t, token+"\n"), 2*time.Second
-		c.Limits.Hold = 3 * time.Second
+		c.Limits.Hold, c.Follow.Name = 3*time.Second, "ns2.example <b>"
 	})
 	eventually(t, "the mirror has alice", func() bool {
 		status, _, _ := ask(t, m, "GET", "/name/alice", "")
@@ -55,6 +57,11 @@ func TestMirror(t *testing.T) {
 	if _, _, got := ask(t, m, "GET", "/name/alice", ""); got != want {
 		t.Errorf("mirror answers %s, writer %s", got, want)
 	}
+	eventually(t, "the writer lists the mirror, with all it has", func() bool {
+		_, _, body := ask(t, writer, "GET", "/log", "")
+		_, _, api := ask(t, writer, "GET", "/v1/status", "")
+		return strings.Contains(body, "<td>ns2.example &lt;b&gt;</td>") && strings.Contains(api, `"followers":[{"name":"ns2.example `)
+	})
 	for _, st := range []struct {
 		method, target, body string
 		want                 int
@@ -81,6 +88,23 @@ func TestMirror(t *testing.T) {
 	}
 	if status, h, _ := ask(t, m, "POST", "/name/carol", v[0].Body); status != 503 || h.Get("Retry-After") == "" {
 		t.Errorf("registration without a writer: status %d", status)
+	}
+}
+
+// TestFollowersAreBounded has more mirrors tell their names than are kept.
+func TestFollowersAreBounded(t *testing.T) {
+	var f followers
+	now := time.Unix(1_800_000_000, 0)
+	for i := range maxFollowers + 5 {
+		f.note(Follower{Name: strconv.Itoa(i), SeenAt: now})
+	}
+	if got := len(f.list(now)); got != maxFollowers {
+		t.Errorf("%d mirrors are listed, want %d", got, maxFollowers)
+	}
+	later := now.Add(followerGone + time.Second)
+	f.note(Follower{Name: "late", Size: 7, SeenAt: later})
+	if got := f.list(later); len(got) != 1 || got[0].Name != "late" || got[0].Size != 7 {
+		t.Errorf("mirrors after the others have gone: %v", got)
 	}
 }
 

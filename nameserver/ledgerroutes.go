@@ -17,7 +17,7 @@ import (
 // to all; tiles and bundles are the whole directory.
 func (s *Server) ledgerRoutes(r chi.Router) {
 	log := http.StripPrefix("/ledger", registry.NewHandler(s.reader))
-	r.Method(http.MethodGet, "/checkpoint", log)
+	r.Method(http.MethodGet, "/checkpoint", s.noting(log))
 	r.Method(http.MethodGet, "/vkeys", log)
 	r.Method(http.MethodGet, "/tile/*", s.guarded(log))
 	r.Get("/policy", s.ledgerPolicy)

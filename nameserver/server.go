@@ -62,6 +62,8 @@ type Server struct {
 	held     atomic.Int64  // registrations under way or held
 	conns    *connTable
 
+	followers followers // mirrors that follow this server
+
 	certs *certs.Manager // nil without TLS
 	plain net.Listener   // nil when off
 	tls   net.Listener   // nil when off

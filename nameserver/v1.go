@@ -178,6 +178,7 @@ type Status struct {
 	Visibility   Visibility `json:"visibility"`
 	NameRule     NameRule   `json:"name_rule"`
 	Witnesses    []string   `json:"witnesses"` // names of the witnesses asked
+	Followers    []Follower `json:"followers"` // mirrors that told their name within the last minute
 }
 
 // NameRule is which names may exist.
@@ -193,6 +194,7 @@ func (s *Server) status() Status {
 		Origin: st.Origin, VKeys: s.reader.VKeys(), Ready: st.Ready, ReadOnly: st.ReadOnly, Mirror: s.cfg.Follow.URL != "",
 		Size: st.Size, Names: st.Names, CheckpointAt: st.CheckpointAt.UTC(), Registration: string(pol.Mode),
 		Visibility: s.cfg.Ledger.Visibility, NameRule: NameRule(pol.Names), Witnesses: []string{},
+		Followers: s.followers.list(s.now()),
 	}
 	for _, w := range s.cfg.Ledger.Witnesses {
 		if v, err := ledger.ParseWitness(w.VKey); err == nil {

@@ -26,11 +26,15 @@ type Source interface {
 	String() string
 }
 
+// NameHeader is the request header in which a mirror tells its name.
+const NameHeader = "Jirani-Mirror"
+
 // HTTPSource reads from a server's ledger prefix, such as
 // https://ns.example/ledger.
 type HTTPSource struct {
 	URL    string
 	Token  string // bearer token, if the log is not public
+	Name   string // what the mirror is called on the writer's pages; empty: not listed there
 	Client *http.Client
 }
 
@@ -47,6 +51,9 @@ func (s *HTTPSource) Get(ctx context.Context, path string, limit int64) ([]byte,
 	}
 	if s.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+s.Token)
+	}
+	if s.Name != "" {
+		req.Header.Set(NameHeader, s.Name)
 	}
 	client := s.Client
 	if client == nil {

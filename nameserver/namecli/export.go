@@ -100,7 +100,7 @@ func (f *sourceFlags) source(text string) (mirror.Source, error) {
 			return nil, err
 		}
 	}
-	return nameserver.LedgerAt(text, strings.TrimSpace(token)), nil
+	return nameserver.LedgerAt(text, strings.TrimSpace(token), ""), nil
 }
 
 const restoreUsage = `DIR|URL -vkey KEY [-guard DIR|URL]… [-token-file FILE] [-config FILE] [-set KEY=VALUE] [-json]
