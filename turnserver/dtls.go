@@ -133,7 +133,7 @@ func (c *dtlsConn) record(b []byte) {
 		if a := c.alloc.Load(); a != nil {
 			out := relay.TakeOut()
 			a.channelData(out, b, time.Now())
-			out.Release()
+			c.srv.metrics.unsent(out.Release())
 		}
 	case len(b) >= 20 && b[0]&0xC0 == 0:
 		c.srv.handle(c, b)

@@ -79,6 +79,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 func (m *metrics) refused(r refusal)             { m.refusal[r].Inc() }
 func (m *metrics) dropped(d drop)                { m.drops[d].Inc() }
+func (m *metrics) unsent(n uint64)               { m.drops[dropSend].Add(float64(n)) }
 func (m *metrics) policyDropped(r policy.Reason) { m.policy[r].Inc() }
 
 func (m *metrics) request(method stun.Method) {

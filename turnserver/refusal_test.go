@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pion/stun/v3"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 var somePeer = netip.MustParseAddrPort("127.0.0.1:9")
@@ -191,11 +192,12 @@ func TestQuotas(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*Config)
 		want   int
+		reason refusal
 	}{
-		"user":    {func(c *Config) { c.Limits.AllocationsPerUser = 2 }, 486},
-		"address": {func(c *Config) { c.Limits.AllocationsPerAddress = 2 }, 486},
-		"total":   {func(c *Config) { c.Limits.Allocations = 2 }, 508},
-		"ports":   {func(c *Config) { c.Relay.MinPort, c.Relay.MaxPort = 62200, 62201 }, 508},
+		"user":    {func(c *Config) { c.Limits.AllocationsPerUser = 2 }, 486, refusedQuotaUser},
+		"address": {func(c *Config) { c.Limits.AllocationsPerAddress = 2 }, 486, refusedQuotaAddress},
+		"total":   {func(c *Config) { c.Limits.Allocations = 2 }, 508, refusedQuotaTotal},
+		"ports":   {func(c *Config) { c.Relay.MinPort, c.Relay.MaxPort = 62200, 62201 }, 508, refusedPorts},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, tt.change)
@@ -205,6 +207,9 @@ func TestQuotas(t *testing.T) {
 			third := newClient(t, s, "udp")
 			if got := errorCode(third.ask(stun.MethodAllocate, requestedTransport(protocolUDP))); got != tt.want {
 				t.Errorf("third allocation: %d, want %d", got, tt.want)
+			}
+			if n := testutil.ToFloat64(s.metrics.refusal[tt.reason]); n != 1 {
+				t.Errorf("counted %v times as %s", n, tt.reason)
 			}
 			first.must(stun.MethodRefresh, lifetimeAttr(0))
 			if got := errorCode(third.ask(stun.MethodAllocate, requestedTransport(protocolUDP))); got != 0 {

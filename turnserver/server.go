@@ -134,7 +134,7 @@ func (s *Server) open(ctx context.Context) error {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	for range workers {
-		loop, err := relay.NewLoop()
+		loop, err := relay.NewLoop(s.metrics.unsent)
 		if err != nil {
 			return err
 		}

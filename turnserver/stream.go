@@ -105,6 +105,9 @@ func (c *streamConn) reply(b []byte) {
 func (c *streamConn) sendSlowly() {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := c.nc.Write(c.unsent); err != nil {
+		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			c.srv.metrics.refused(refusedSlow)
+		}
 		c.nc.Close()
 	}
 	_ = c.nc.SetWriteDeadline(time.Time{})
@@ -265,7 +268,7 @@ func (c *streamConn) frames(b []byte) (rest []byte, ok bool) {
 	var out *relay.Out
 	defer func() {
 		if out != nil {
-			out.Release()
+			c.srv.metrics.unsent(out.Release())
 		}
 	}()
 	now := time.Now()

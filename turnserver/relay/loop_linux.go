@@ -35,14 +35,15 @@ type Loop struct {
 	out  *Out
 	file *os.File // the epoll descriptor, watched by the runtime's poller, so that waiting costs no thread
 	raw  syscall.RawConn
+	lost func(datagrams uint64)
 
 	mu      sync.Mutex // guards sources
 	sources map[int32]source
 	fds     map[*Socket]int32
 }
 
-// NewLoop returns a loop without sockets. Run it, or Close it.
-func NewLoop() (*Loop, error) {
+// NewLoop returns a loop without sockets. Run it, or Close it. It calls lost with the datagrams that the kernel did not take.
+func NewLoop(lost func(datagrams uint64)) (*Loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("relay: epoll: %w", err)
@@ -51,7 +52,7 @@ func NewLoop() (*Loop, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("relay: epoll: %w", err)
 	}
-	l := &Loop{in: NewIn(loopSlots), out: newOut(), file: os.NewFile(uintptr(fd), "epoll"), sources: make(map[int32]source),
+	l := &Loop{in: NewIn(loopSlots), out: newOut(), file: os.NewFile(uintptr(fd), "epoll"), lost: lost, sources: make(map[int32]source),
 		fds: make(map[*Socket]int32)}
 	if l.raw, err = l.file.SyscallConn(); err != nil {
 		l.file.Close()
@@ -165,5 +166,9 @@ func (l *Loop) round(ready []source) {
 
 func (l *Loop) flush() {
 	l.out.Flush()
+	if n := l.out.Dropped; n > 0 {
+		l.out.Dropped = 0
+		l.lost(n)
+	}
 	l.in.Reset()
 }

@@ -58,11 +58,13 @@ var outs = sync.Pool{New: func() any { return newOut() }}
 // TakeOut returns an empty Out from the pool; Release it after flushing.
 func TakeOut() *Out { return outs.Get().(*Out) }
 
-// Release flushes o and gives it back to the pool.
-func (o *Out) Release() {
+// Release flushes o, gives it back to the pool, and returns how many datagrams the kernel did not take.
+func (o *Out) Release() (lost uint64) {
 	o.Flush()
+	lost = o.Dropped
 	o.Sent, o.Dropped = 0, 0
 	outs.Put(o)
+	return lost
 }
 
 func newOut() *Out {

@@ -41,7 +41,7 @@ func dial(t testing.TB, to netip.AddrPort) *net.UDPConn {
 
 func runLoop(t testing.TB) *Loop {
 	t.Helper()
-	l, err := NewLoop()
+	l, err := NewLoop(func(uint64) {})
 	if err != nil {
 		t.Fatal(err)
 	}
