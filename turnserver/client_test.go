@@ -36,16 +36,7 @@ func serve(t testing.TB, change func(*Config)) *Server {
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := New(t.Context(), cfg, Deps{})
-	for range 10 { // the port that was free for UDP may be taken for TCP
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			break
-		}
-		s, err = New(t.Context(), cfg, Deps{})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServer(t, cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -55,6 +46,22 @@ func serve(t testing.TB, change func(*Config)) *Server {
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+// newServer is New; the port that was free for UDP may be taken for TCP, then it tries again.
+func newServer(t testing.TB, cfg Config) *Server {
+	t.Helper()
+	s, err := New(t.Context(), cfg, Deps{})
+	for range 10 {
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+		s, err = New(t.Context(), cfg, Deps{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

@@ -22,7 +22,8 @@ type Config struct {
 	// JamiUser admits the user that Jami's clients carry unless told otherwise (user, password and realm "ring"): "on", "off", or
 	// "auto", which is on while every listener is on a loopback address. On a public address "on" makes an open relay.
 	JamiUser string `yaml:"jami_user"`
-	// ShutdownTimeout is how long a stopping server waits for its allocations to end by themselves; new ones are refused meanwhile.
+	// ShutdownTimeout is how long a stopping server waits for its allocations to end by themselves. Its addresses are free meanwhile: see
+	// docs/design/0006-turn-next-server.md. With 0, or without allocations, it ends at once.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
 }
 

@@ -51,7 +51,10 @@ func (l *listener) openDTLS() error {
 	return nil
 }
 
+// acceptDTLS takes associations until the listener is closed. They end with it: they share its socket.
 func (l *listener) acceptDTLS(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for {
 		conn, err := l.packets.Accept()
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jirani/jirani/turnserver/relay"
@@ -22,7 +23,7 @@ type listener struct {
 	spot      spot
 	transport transport
 	addr      netip.AddrPort // with the port the system chose, if it was to
-	away      time.Time      // since when the host has not had the address; zero while it has. Of Server.look alone.
+	away      time.Time      // since when the host has not had the address; zero while it has. Guarded by Server.placesMu.
 	closed    atomic.Bool
 	realm     string         // "" = the default
 	proxies   []netip.Prefix // whose connections begin with a PROXY header
@@ -55,22 +56,26 @@ func (l *listener) open(ctx context.Context) error {
 }
 
 func (l *listener) openUDP() error {
-	if l.addr.Port() != 0 { // the loops' sockets share the port with each other; nobody else may hold it
+	if l.addr.Port() != 0 { // the loops' sockets share the port with each other and with what a stopping server keeps; nobody else may hold it
 		alone, err := relay.Listen(l.addr, relay.SocketConfig{})
-		if err != nil {
+		switch {
+		case err == nil:
+			alone.Close()
+		case !errors.Is(err, syscall.EADDRINUSE) || relay.Listening(l.addr):
 			return err
 		}
-		alone.Close()
 	}
 	for _, loop := range l.srv.loops {
-		sock, err := relay.Listen(l.addr, relay.SocketConfig{ReusePort: len(l.srv.loops) > 1, Buffer: udpBuffer})
+		sock, err := relay.Listen(l.addr, relay.SocketConfig{ReusePort: true, Buffer: udpBuffer})
 		if err != nil {
 			return err
 		}
 		l.addr = sock.LocalAddr()
 		w := &udpWorker{srv: l.srv, lis: l, loop: loop, sock: sock, clients: make(map[netip.AddrPort]*alloc)}
 		l.workers = append(l.workers, w)
-		if err := loop.Add(sock, w); err != nil {
+	}
+	for _, w := range l.workers { // each may be asked by the others from now on
+		if err := w.loop.Add(w.sock, w); err != nil {
 			return err
 		}
 	}
@@ -87,6 +92,17 @@ func (l *listener) close() {
 	}
 	for _, w := range l.workers {
 		w.loop.Remove(w.sock)
+	}
+}
+
+// release gives the address to whoever listens there next, and keeps the clients there are; but not those of DTLS.
+func (l *listener) release() {
+	if l.transport != transportUDP {
+		l.close()
+		return
+	}
+	for _, w := range l.workers {
+		w.release()
 	}
 }
 

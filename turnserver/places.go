@@ -42,6 +42,11 @@ func (s *Server) look(ctx context.Context, now time.Time) (opened []*listener, e
 	if err != nil {
 		return nil, err
 	}
+	s.placesMu.Lock()
+	defer s.placesMu.Unlock()
+	if s.released.Load() {
+		return nil, nil // another server may have the addresses
+	}
 	old := s.here.Load()
 	starting := old.starting()
 	next := &places{}

@@ -49,7 +49,8 @@ type Server struct {
 	guard     *guard
 	loops     []*relay.Loop
 	addresses func() ([]hostaddr.Address, error)
-	warned    map[spot]struct{} // listeners that could not be opened, which was said; of look alone
+	placesMu  sync.Mutex        // held while listeners are opened, closed or released; guards warned
+	warned    map[spot]struct{} // listeners that could not be opened, which was said
 	lookups   chan struct{}     // a place per user table query
 	strangers *allocation.Quota[netip.Addr]
 	perUser   *allocation.Quota[userID]
@@ -59,6 +60,7 @@ type Server struct {
 	realms   atomic.Pointer[realmSet]
 	here     atomic.Pointer[places]
 	draining atomic.Bool
+	released atomic.Bool  // the addresses are free for another server
 	conns    atomic.Int64 // stream and DTLS connections
 
 	life       context.Context // set by Run before anything is served; done when clients are to be cut off
@@ -157,8 +159,8 @@ func (s *Server) closeAll() {
 	}
 }
 
-// Run serves until ctx is done, refuses new allocations from then on, waits for the last to end or for ShutdownTimeout, and returns once
-// every goroutine has ended.
+// Run serves until ctx is done, gives its addresses free for another server then, waits for its last allocation to end or for
+// ShutdownTimeout, and returns once every goroutine has ended.
 func (s *Server) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.life = life
@@ -185,6 +187,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
+		s.release()
 		s.drain(failed)
 	case err = <-failed:
 	}
@@ -209,6 +212,20 @@ func (s *Server) accept(list []*listener, run func(func(context.Context) error))
 		case l.packets != nil:
 			run(l.acceptDTLS)
 		}
+	}
+}
+
+// release lets nothing new begin and gives the addresses free, while the clients there are stay. No listener is opened any more: see look.
+func (s *Server) release() {
+	s.draining.Store(true)
+	if s.cfg.ShutdownTimeout <= 0 || s.count() == 0 {
+		return
+	}
+	s.placesMu.Lock()
+	defer s.placesMu.Unlock()
+	s.released.Store(true)
+	for _, l := range s.here.Load().listeners {
+		l.release()
 	}
 }
 

@@ -118,6 +118,11 @@ func (t *tcpRelay) arrived(conn *net.TCPConn) {
 	a.mu.Lock()
 	verdict, ok := a.permitted(peer, true, time.Now())
 	a.mu.Unlock()
+	if ok && a.srv.released.Load() { // its data connection would come to the next server
+		a.srv.metrics.refused(refusedDraining)
+		reset(conn)
+		return
+	}
 	if !ok {
 		if verdict != policy.Allowed {
 			a.srv.metrics.policyDropped(verdict)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jirani/jirani/internal/logging"
 	"github.com/jirani/jirani/turnserver/relay"
 )
 
@@ -15,8 +16,31 @@ type udpWorker struct {
 	loop *relay.Loop
 	sock *relay.Socket
 
-	mu      sync.RWMutex // guards clients
+	mu      sync.RWMutex // guards what follows
 	clients map[netip.AddrPort]*alloc
+	direct  map[netip.AddrPort]*relay.Socket // once released: a connected socket for each client there was
+}
+
+// release connects a socket to every client that has an allocation and leaves everybody else to others: another process that listens on
+// the same address takes new clients, while the kernel still brings ours here.
+func (w *udpWorker) release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.direct = make(map[netip.AddrPort]*relay.Socket, len(w.clients))
+	for client := range w.clients {
+		sock, err := relay.Connect(w.sock.LocalAddr(), client, relay.SocketConfig{})
+		if err == nil {
+			err = w.loop.Add(sock, w)
+		}
+		if err != nil {
+			w.srv.log.Warn("a client is lost to the next server", logging.KeyErr, err)
+			continue
+		}
+		w.direct[client] = sock
+	}
+	if err := w.sock.Mute(); err != nil {
+		w.srv.log.Warn("listener not released", logging.KeyListen, w.sock.LocalAddr().String(), logging.KeyErr, err)
+	}
 }
 
 // Packets takes datagrams of clients: channel data goes on at once, STUN messages are handled one by one.
@@ -51,7 +75,23 @@ func (w *udpWorker) Packets(out *relay.Out, pkts []relay.Packet) {
 	}
 }
 
+// find returns the allocation of a client. It may be another worker's: the kernel deals clients out anew whenever a socket joins or leaves
+// the address, as those of a stopping server do.
 func (w *udpWorker) find(client netip.AddrPort) *alloc {
+	if a := w.own(client); a != nil {
+		return a
+	}
+	for _, other := range w.lis.workers {
+		if other != w {
+			if a := other.own(client); a != nil {
+				return a
+			}
+		}
+	}
+	return nil
+}
+
+func (w *udpWorker) own(client netip.AddrPort) *alloc {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.clients[client]
@@ -90,6 +130,10 @@ func (l udpLink) disown(a *alloc) {
 	defer w.mu.Unlock()
 	if w.clients[l.client] == a {
 		delete(w.clients, l.client)
+	}
+	if sock := w.direct[l.client]; sock != nil {
+		w.loop.Remove(sock)
+		delete(w.direct, l.client)
 	}
 }
 

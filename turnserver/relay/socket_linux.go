@@ -94,6 +94,42 @@ func setBuffer(fd, size, force, plain int) {
 	}
 }
 
+// Connect opens a socket that shares addr with others (ReusePort) and takes what comes from remote: the kernel prefers it for that, to any
+// socket that is not connected.
+func Connect(addr, remote netip.AddrPort, cfg SocketConfig) (*Socket, error) {
+	cfg.ReusePort = true
+	s, err := Listen(addr, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.connect(remote); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("relay: connect udp %v to %v: %w", addr, remote, err)
+	}
+	return s, nil
+}
+
+// Mute leaves new datagrams to the other sockets of the address, in this process or another. What waits can still be read, and sending
+// goes on.
+func (s *Socket) Mute() error { return s.connect(netip.AddrPortFrom(s.local.Addr(), mutePort)) }
+
+// mutePort stands for a remote that sends nothing: port 9 of this host, discard (RFC 863).
+const mutePort = 9
+
+func (s *Socket) connect(remote netip.AddrPort) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.fd < 0 {
+		return os.ErrClosed
+	}
+	var name unix.RawSockaddrInet6
+	size := toRaw(&name, remote)
+	if _, errno := swift(unix.SYS_CONNECT, uintptr(s.fd), uintptr(unsafe.Pointer(&name)), uintptr(size), 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("connect", errno)
+	}
+	return nil
+}
+
 // LocalAddr returns the bound address.
 func (s *Socket) LocalAddr() netip.AddrPort { return s.local }
 
