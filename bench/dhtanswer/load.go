@@ -33,6 +33,7 @@ var kinds = []kind{{"ping", wire.Ping}, {"find", wire.Find}, {"put", wire.Put}, 
 // load is a closed loop of requests from a few sources.
 type load struct {
 	to   netip.AddrPort
+	half bool // of the ids the node measured lives in: its first bit
 	from []*source
 }
 
@@ -58,31 +59,33 @@ func newLoad(to netip.AddrPort) (*load, error) {
 			s.out = append(s.out, udpio.Message{Buf: make([]byte, 0, 1024), Addr: to})
 			s.in = append(s.in, udpio.Message{Buf: make([]byte, 4096)})
 		}
-		if err := s.authorise(to); err != nil {
+		node, err := s.authorise(to)
+		if err != nil {
 			return nil, err
 		}
+		l.half = node.Bit(0)
 		l.from = append(l.from, s)
 	}
 	return l, nil
 }
 
-// authorise fetches the write token.
-func (s *source) authorise(to netip.AddrPort) error {
+// authorise fetches the write token, and the id of the node.
+func (s *source) authorise(to netip.AddrPort) (node dht.InfoHash, err error) {
 	for range 20 {
 		p := wire.Packet{Kind: wire.Find, TID: 1, ID: s.id, InfoHash: s.id}
 		if err := s.conn.WriteTo(p.Append(nil), to); err != nil {
-			return err
+			return node, err
 		}
 		s.receive(1, func(p *wire.Packet) {
 			if p.TID == 1 && len(p.Token) > 0 {
-				s.token = append([]byte(nil), p.Token...)
+				s.token, node = append([]byte(nil), p.Token...), p.ID
 			}
 		})
 		if s.token != nil {
-			return nil
+			return node, nil
 		}
 	}
-	return errors.New("no token")
+	return node, errors.New("no token")
 }
 
 // run sends n requests and returns how many were answered.
@@ -94,7 +97,7 @@ func (l *load) run(k kind, n int) (answered int, err error) {
 		first := s.tid + 2
 		for j := range batch {
 			s.tid = first + uint32(j)
-			s.compose(&s.out[j], k, i+j)
+			s.compose(&s.out[j], k, i+j, l.half)
 		}
 		if _, err := s.conn.WriteBatch(s.out[:batch]); err != nil {
 			return answered, err
@@ -111,19 +114,22 @@ func (l *load) run(k kind, n int) (answered int, err error) {
 	return answered, nil
 }
 
-// place is the i-th key.
-func place(i int) (h dht.InfoHash) {
+// place is the i-th key in one half of the ids. A node that knows eight others acknowledges and drops what all of them are closer to: of
+// random keys one in 2^k, for neighbours that part from it at k different bits. There are neighbours in the other half, which are farther from
+// these keys than the node measured.
+func place(i int, half bool) (h dht.InfoHash) {
 	binary.BigEndian.PutUint64(h[:], uint64(i+1)*0x9e3779b97f4a7c15)
 	binary.BigEndian.PutUint64(h[8:], uint64(i+1))
+	h.SetBit(0, half)
 	return h
 }
 
 var data [200]byte
 
-func (s *source) compose(m *udpio.Message, k kind, i int) {
+func (s *source) compose(m *udpio.Message, k kind, i int, half bool) {
 	p := &s.p
 	p.Reset()
-	p.Kind, p.TID, p.ID, p.InfoHash = k.kind, s.tid, s.id, place(i%keys)
+	p.Kind, p.TID, p.ID, p.InfoHash = k.kind, s.tid, s.id, place(i%keys, half)
 	if k.kind == wire.Put {
 		p.Token = s.token
 		v := dht.Value{ID: dht.ValueID(i + 1), Data: data[:]}
@@ -131,7 +137,7 @@ func (s *source) compose(m *udpio.Message, k kind, i int) {
 	}
 	if k.kind == wire.Listen {
 		p.Token, p.Version, p.SocketID = s.token, wire.ListenVersion, uint32(i+1)
-		p.InfoHash = place(keys + i) // nothing is stored there
+		p.InfoHash = place(keys+i, half) // nothing is stored there
 	}
 	m.Buf = p.Append(m.Buf[:0])
 	m.N = len(m.Buf)

@@ -5,8 +5,9 @@
 //	go run ./bench/dhtanswer -n 50000   # fewer requests per kind
 //
 // The node measured is a process of its own (this program, re-executed with -serve, or dhtnode with its limits lifted);
-// eight more nodes join it, so that answers carry full node lists and every put is close enough to be stored. A closed loop keeps 64 requests in flight. Processor time
-// is read from /proc/<pid>/stat before and after.
+// eight more nodes join it, four of each half of the ids, so that answers carry full node lists. Keys are of the half the node measured is
+// in: others are farther from them, and every put is close enough to be stored. A closed loop keeps 64 requests in flight. Processor time is
+// read from /proc/<pid>/stat before and after.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/dhtnode"
 	"github.com/jirani/jirani/dht/storage"
 	"github.com/jirani/jirani/dht/wire"
@@ -132,14 +134,14 @@ func measureIdle(w *tabwriter.Writer, peer string, l *load, p process) error {
 }
 
 func serveNode(addr string, queues int) error {
-	n, err := newNode(netip.MustParseAddrPort(addr), queues, nil)
+	n, err := newNode(netip.MustParseAddrPort(addr), queues, dhtnode.Config{})
 	if err != nil {
 		return err
 	}
 	return n.Run(context.Background())
 }
 
-func newNode(addr netip.AddrPort, queues int, boot []string) (*dhtnode.Node, error) {
+func newNode(addr netip.AddrPort, queues int, cfg dhtnode.Config) (*dhtnode.Node, error) {
 	group, err := udpio.ListenGroup(context.Background(), addr, queues, udpio.Config{ReadBuffer: 8 << 20})
 	if err != nil {
 		return nil, err
@@ -148,16 +150,18 @@ func newNode(addr netip.AddrPort, queues int, boot []string) (*dhtnode.Node, err
 	for _, c := range group {
 		conns = append(conns, c)
 	}
-	cfg := dhtnode.Config{RateLimit: -1, RateLimitPerSource: -1, Bootstrap: boot,
-		Storage: storage.Limits{Bytes: 1 << 30, BytesPerSource: 1 << 30}}
+	cfg.RateLimit, cfg.RateLimitPerSource = -1, -1
+	cfg.Storage = storage.Limits{Bytes: 1 << 30, BytesPerSource: 1 << 30}
 	return dhtnode.New(cfg, dhtnode.Deps{Conns: conns, Log: slog.New(slog.DiscardHandler)})
 }
 
 // neighbours runs nodes that join the one at addr and waits until they have.
 func neighbours(ctx context.Context, addr netip.AddrPort, count int) error {
 	var nodes []*dhtnode.Node
-	for range count {
-		n, err := newNode(netip.MustParseAddrPort("127.0.0.1:0"), 1, []string{addr.String()})
+	for i := range count {
+		cfg := dhtnode.Config{ID: dht.RandomInfoHash(), Bootstrap: []string{addr.String()}}
+		cfg.ID.SetBit(0, i%2 == 0)
+		n, err := newNode(netip.MustParseAddrPort("127.0.0.1:0"), 1, cfg)
 		if err != nil {
 			return err
 		}
