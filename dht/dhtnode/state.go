@@ -36,6 +36,8 @@ func (n *Node) Export() *state.State {
 	return s
 }
 
+// stored says who put a value by what storage remembers, an IPv4 address or the network of an IPv6 one. The port is 0 and nobody's
+// loss: whoever reads the file only asks whose quota the value counts against, and ports have no part in that (§12.1).
 func (n *Node) stored(key dht.InfoHash, v *dht.Value, sv storage.Value) state.Stored {
 	st := state.Stored{Key: key, Value: v, Created: sv.Created, Ends: sv.Ends, Permanent: sv.Ends.IsZero()}
 	if sv.Source.IsValid() {

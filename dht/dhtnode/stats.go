@@ -107,6 +107,7 @@ type FamilyStats struct {
 	Buckets, Depth          int
 	NetworkSize             int // estimate
 	Cached                  int // node records
+	Candidates              int // waiting for a place in a full bucket
 	Searches                int
 }
 
@@ -148,7 +149,8 @@ func (n *Node) familyStats(i int, now time.Time) FamilyStats {
 	return FamilyStats{
 		Enabled: true, Status: n.familyStatus(i, now), Good: c.Good, Dubious: c.Dubious, Incoming: c.Incoming,
 		Buckets: c.Buckets, Depth: f.table.Depth(), NetworkSize: f.table.NetworkSize(), Cached: f.cache.Len(),
-		Searches: len(f.searches),
+		Candidates: c.Candidates,
+		Searches:   len(f.searches),
 	}
 }
 

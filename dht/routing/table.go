@@ -61,11 +61,16 @@ func (t *Table) NetworkSize() int { return K << min(t.Depth(), 50) }
 func (t *Table) BucketLen(id dht.InfoHash) int { return len(t.buckets[t.find(id)].nodes) }
 
 // Counts is the state of a table in numbers.
-type Counts struct{ Good, Dubious, Incoming, Buckets int }
+type Counts struct{ Good, Dubious, Incoming, Buckets, Candidates int }
 
 // Counts counts the nodes by quality.
 func (t *Table) Counts(now time.Time) (c Counts) {
 	c.Buckets = len(t.buckets)
+	for _, b := range t.buckets {
+		if b.cached != nil {
+			c.Candidates++
+		}
+	}
 	for n := range t.Nodes {
 		switch {
 		case n.Good(now):
