@@ -181,3 +181,25 @@ func TestLossyNetwork(t *testing.T) {
 		}
 	})
 }
+
+// TestColdPut: a node that has just started and puts at once takes a few round trips, not a pause of any timer.
+func TestColdPut(t *testing.T) {
+	network(t, 100, dhttest.Link{Latency: latency}, func(t *testing.T, c *dhttest.Cluster) {
+		var took []time.Duration
+		for i := range 30 {
+			start := time.Now()
+			n := c.Start(dhtnode.Config{Bootstrap: []string{c.Nodes[i].Addr.String()}})
+			key := dht.HashText(fmt.Sprint("cold ", i))
+			put(t, n, key, text("v"), dhtnode.PutOptions{})
+			took = append(took, time.Since(start))
+			if got := get(t, c.Nodes[99-i], key); len(got) != 1 {
+				t.Errorf("put %d is not found", i)
+			}
+		}
+		slices.Sort(took)
+		if median := took[len(took)/2]; median > 9*rtt {
+			t.Errorf("median of %d first puts is %v, want at most %v", len(took), median, 9*rtt)
+		}
+		t.Logf("start to acknowledged put: median %v, worst %v (round trip %v)", took[len(took)/2], took[len(took)-1], rtt)
+	})
+}
