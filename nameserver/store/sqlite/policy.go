@@ -86,7 +86,7 @@ func (s *Store) Unreserve(ctx context.Context, key string) error {
 // Reserved implements store.Reservations.
 func (s *Store) Reserved(ctx context.Context, key string) (store.Reservation, error) {
 	var r store.Reservation
-	err := s.read.QueryRowContext(ctx, "SELECT key, note FROM reservation WHERE key = ?", key).Scan(&r.Key, &r.Note)
+	err := s.reserved.QueryRowContext(ctx, key).Scan(&r.Key, &r.Note)
 	return r, wrap("reservation", err)
 }
 

@@ -32,6 +32,9 @@ const schemaVersion = 1
 type Store struct {
 	write *sql.DB // one connection
 	read  *sql.DB
+
+	// What requests ask for all the time, prepared on read.
+	state, tile, reserved *sql.Stmt
 }
 
 var _ store.Store = (*Store)(nil)
@@ -60,10 +63,30 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	}
 	s.read.SetMaxOpenConns(8)
 	s.read.SetMaxIdleConns(8)
-	if err := s.migrate(ctx); err != nil {
+	if err = s.migrate(ctx); err == nil {
+		err = s.prepare(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+func (s *Store) prepare(ctx context.Context) error {
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		sql  string
+	}{
+		{&s.state, "SELECT " + stateColumns + " FROM ledger_state"},
+		{&s.tile, "SELECT data FROM ledger_tile WHERE level = ? AND n = ?"},
+		{&s.reserved, "SELECT key, note FROM reservation WHERE key = ?"},
+	} {
+		var err error
+		if *p.stmt, err = s.read.PrepareContext(ctx, p.sql); err != nil {
+			return wrap("prepare", err)
+		}
+	}
+	return nil
 }
 
 func dsn(path string, opt Options, txlock string) string {
@@ -132,7 +155,7 @@ func scanState(row *sql.Row) (store.State, error) {
 
 // State implements store.Store.
 func (s *Store) State(ctx context.Context) (store.State, error) {
-	return scanState(s.read.QueryRowContext(ctx, "SELECT "+stateColumns+" FROM ledger_state"))
+	return scanState(s.state.QueryRowContext(ctx))
 }
 
 // Entries implements store.Store.
@@ -208,7 +231,7 @@ func (s *Store) Evidence(ctx context.Context, first, end int64, yield func(int64
 // Tile implements store.Store.
 func (s *Store) Tile(ctx context.Context, level int, n int64) ([]byte, error) {
 	var data []byte
-	err := s.read.QueryRowContext(ctx, "SELECT data FROM ledger_tile WHERE level = ? AND n = ?", level, n).Scan(&data)
+	err := s.tile.QueryRowContext(ctx, level, n).Scan(&data)
 	return data, wrap("tile", err)
 }
 
