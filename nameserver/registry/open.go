@@ -154,39 +154,22 @@ func (r *Registry) extendTo(ctx context.Context, st store.State, bulk bool) erro
 // maxFull bounds the full tiles held for the cache during a replay.
 const maxFull = 512
 
-// replay adds the store's entries up to size end to s. One goroutine reads
-// while this one hashes; it ends with the call.
+// replay adds the store's entries up to size end to s. One goroutine reads,
+// parses and hashes while this one enters them into log and map; it ends with
+// the call.
 func (r *Registry) replay(ctx context.Context, s *stage, end int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	const perChunk = 2048
-	chunks := make(chan [][]byte, 4)
+	chunks := make(chan []parsed, 4)
 	var readErr error
+	first := s.size()
 	go func() {
 		defer close(chunks)
-		var chunk [][]byte
-		send := func() error {
-			select {
-			case chunks <- chunk:
-				chunk = nil
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		readErr = r.store.Entries(ctx, s.size(), end, func(_ int64, b []byte) error {
-			if chunk = append(chunk, bytes.Clone(b)); len(chunk) < perChunk {
-				return nil
-			}
-			return send()
-		})
-		if readErr == nil && len(chunk) > 0 {
-			readErr = send()
-		}
+		readErr = r.readParsed(ctx, first, end, chunks)
 	}()
 	for chunk := range chunks {
-		for _, b := range chunk {
-			if _, err := s.add(b); err != nil {
+		for _, p := range chunk {
+			if err := s.addParsed(p.entry, p.data, p.leaf); err != nil {
 				return err
 			}
 		}
@@ -195,6 +178,46 @@ func (r *Registry) replay(ctx context.Context, s *stage, end int64) error {
 		}
 	}
 	return readErr
+}
+
+// parsed is an entry on its way from the store into a stage.
+type parsed struct {
+	data  []byte
+	entry ledger.Entry
+	leaf  ledger.Hash
+}
+
+// readParsed sends the store's entries in [first, end) in chunks.
+func (r *Registry) readParsed(ctx context.Context, first, end int64, chunks chan<- []parsed) error {
+	const perChunk = 2048
+	var chunk []parsed
+	send := func() error {
+		select {
+		case chunks <- chunk:
+			chunk = make([]parsed, 0, perChunk)
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	err := r.store.Entries(ctx, first, end, func(i int64, b []byte) error {
+		e, err := parseAt(i, b)
+		if err != nil {
+			return err
+		}
+		p := parsed{entry: e, leaf: ledger.LeafHash(b)}
+		if e.Kind() == ledger.KindMapRoot {
+			p.data = bytes.Clone(b) // the last of them is kept
+		}
+		if chunk = append(chunk, p); len(chunk) < perChunk {
+			return nil
+		}
+		return send()
+	})
+	if err != nil || len(chunk) == 0 {
+		return err
+	}
+	return send()
 }
 
 // publish makes s, ending in the checkpoint note, what readers see. It checks

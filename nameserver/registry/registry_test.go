@@ -230,3 +230,25 @@ func TestOperatorEntries(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// TestColdStartInPieces reads a log whose keys enter the map in many pieces,
+// each while the next is read.
+func TestColdStartInPieces(t *testing.T) {
+	defer func(n int) { bulkItems = n }(bulkItems)
+	bulkItems = 10
+	st := openSQLite(t, filepath.Join(t.TempDir(), "names.db"))
+	key := newKey(t)
+	if err := Create(t.Context(), st, key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	r, stop := start(t, Options{Store: st, Key: key})
+	register(t, r, 8, 0, 203)
+	stop()
+	again, err := Open(t.Context(), Options{Store: st, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := again.Status(), r.Status(); got.Size != want.Size || got.Names != 203 || again.tree.Root() != r.tree.Root() {
+		t.Errorf("read %+v, wrote %+v", got, want)
+	}
+}

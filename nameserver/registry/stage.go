@@ -45,7 +45,9 @@ type stage struct {
 	// start does that over its own store.
 	bulk   bool
 	items  []prefixtree.Item
-	root   *ledger.MapRoot // the last entry, if it is one
+	spare  []prefixtree.Item // what items was before, in bulk mode
+	behind chan error        // result of an insertion under way; nil: none
+	root   *ledger.MapRoot   // the last entry, if it is one
 	keybuf []ledger.MapKey
 }
 
@@ -53,18 +55,29 @@ func newStage(h head, origin string, tree *prefixtree.Tree, fetch logtree.Fetch)
 	return &stage{head: h, origin: origin, fetch: fetch, log: h.edge.Append(), tx: tree.Begin()}
 }
 
-func (s *stage) rollback() { s.tx.Rollback() }
+func (s *stage) rollback() {
+	_ = s.join() // its result does not matter any more
+	s.tx.Rollback()
+}
 
 func (s *stage) size() int64 { return s.log.Size() }
 
-// bulkItems bounds the keys held back in bulk mode.
-const bulkItems = 1 << 20
+// bulkItems bounds the keys held back in bulk mode. Tests set it.
+var bulkItems = 1 << 20
+
+func parseAt(index int64, data []byte) (ledger.Entry, error) {
+	e, err := ledger.ParseEntry(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: entry %d: %w", ErrInconsistent, index, err)
+	}
+	return e, nil
+}
 
 // add appends an encoded entry.
 func (s *stage) add(data []byte) (ledger.Entry, error) {
-	e, err := ledger.ParseEntry(data)
+	e, err := parseAt(s.size(), data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: entry %d: %w", ErrInconsistent, s.size(), err)
+		return nil, err
 	}
 	return e, s.addParsed(e, data, ledger.LeafHash(data))
 }
@@ -114,7 +127,7 @@ func (s *stage) addMapped(e ledger.Entry, index int64, leaf ledger.Hash) error {
 		s.names++
 	}
 	if s.bulk && len(s.items) >= bulkItems {
-		return s.flush()
+		return s.flushBehind()
 	}
 	return nil
 }
@@ -122,10 +135,40 @@ func (s *stage) addMapped(e ledger.Entry, index int64, leaf ledger.Hash) error {
 // flush enters the keys held back into the map. It is here that a name or
 // address bound a second time shows.
 func (s *stage) flush() error {
-	if err := s.tx.Insert(s.items...); err != nil {
-		return fmt.Errorf("%w: entries up to %d: %w", ErrInconsistent, s.size(), err)
+	if err := s.join(); err != nil {
+		return err
 	}
+	err := s.insert(s.items, s.size())
 	s.items = s.items[:0]
+	return err
+}
+
+// flushBehind does so while the caller goes on, who does not look at the map
+// before the next flush.
+func (s *stage) flushBehind() error {
+	if err := s.join(); err != nil {
+		return err
+	}
+	items, size, done := s.items, s.size(), make(chan error, 1)
+	s.items, s.spare, s.behind = s.spare[:0], items, done
+	go func() { done <- s.insert(items, size) }() // ends before join returns
+	return nil
+}
+
+// join waits for the insertion under way.
+func (s *stage) join() error {
+	if s.behind == nil {
+		return nil
+	}
+	err := <-s.behind
+	s.behind = nil
+	return err
+}
+
+func (s *stage) insert(items []prefixtree.Item, size int64) error {
+	if err := s.tx.Insert(items...); err != nil {
+		return fmt.Errorf("%w: entries up to %d: %w", ErrInconsistent, size, err)
+	}
 	return nil
 }
 
