@@ -34,7 +34,7 @@ var (
 	valueLine   = regexp.MustCompile(`^\s*Value\[id:([0-9a-f]+) (.*)\]$`)
 	textPart    = regexp.MustCompile(`data\(([^)]*)\):"(.*)"`)
 	fieldsLine  = regexp.MustCompile(`^\s*Index\[(.*)\]$`)
-	putLine     = regexp.MustCompile(`^(?:>> )?Put.*: (success|failure)`)
+	putLine     = regexp.MustCompile(`^Put.*: (success|failure)`)
 	putID       = regexp.MustCompile(`Value ID: ([0-9a-f]+)`)
 	storageLine = regexp.MustCompile(`Storage(?: has|:) (\d+) values`)
 	goodLine    = regexp.MustCompile(`Known nodes: (\d+) good`)
@@ -119,6 +119,11 @@ func (n *Node) command(line string, done func(string) bool) error {
 		return fmt.Errorf("dhtnode %q: %w", line, err)
 	}
 	return n.scan(fmt.Sprintf("dhtnode %q", line), from, done)
+}
+
+// scan leaves out the prompt, which comes at any moment, also within a line.
+func (n *Node) scan(what string, i int, f func(line string) bool) error {
+	return n.process.scan(what, i, func(line string) bool { return f(strings.ReplaceAll(line, ">> ", "")) })
 }
 
 // Good counts the good nodes of both families.
