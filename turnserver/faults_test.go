@@ -127,6 +127,24 @@ func TestUnboundPeerIsDropped(t *testing.T) {
 	c.must(stun.MethodRefresh) // the allocation goes on
 }
 
+// TestTCPPortsRunOut is the "ports" of TestQuotas for TCP allocations, which have a range of their own.
+func TestTCPPortsRunOut(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(c *Config) { c.Relay.MinPort, c.Relay.MaxPort = 62210, 62211 })
+	first, _ := tcpAllocation(t, s)
+	tcpAllocation(t, s)
+	third := newClient(t, s, "tcp")
+	if code := errorCode(third.ask(stun.MethodAllocate, requestedTransport(protocolTCP))); code != 508 {
+		t.Errorf("third allocation: %d, want 508", code)
+	}
+	if n := testutil.ToFloat64(s.metrics.refusal[refusedPorts]); n != 1 {
+		t.Errorf("counted %v times", n)
+	}
+	newClient(t, s, "udp").allocate() // UDP has its ports still
+	first.must(stun.MethodRefresh, lifetimeAttr(0))
+	third.must(stun.MethodAllocate, requestedTransport(protocolTCP))
+}
+
 // TestDeafClientIsCutOff: a stream client that takes nothing is closed, and counted, once what waits for it has waited its time.
 func TestDeafClientIsCutOff(t *testing.T) {
 	t.Parallel()
