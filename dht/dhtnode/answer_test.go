@@ -141,3 +141,30 @@ func BenchmarkIdleListens(b *testing.B) {
 		})
 	}
 }
+
+// TestIdleSearchForgetsTheDead: a search that nobody uses any more is offered newcomers for an hour.
+func TestIdleSearchForgetsTheDead(t *testing.T) {
+	n, _, _ := answering(t)
+	f, key := n.fam[inet4], dht.HashText("key")
+	r := rand.New(rand.NewPCG(2, 2))
+	offer := func(dies bool) {
+		n.turn(func(now time.Time) {
+			node := f.cache.Get(randomID(r), asker, false, now)
+			node.Replied(now)
+			n.offerSearches(f, node, now)
+			if dies {
+				node.Expire()
+			}
+		})
+	}
+	n.turn(func(now time.Time) { n.searchFor(f, key, now) })
+	for range 8 {
+		offer(false)
+	}
+	for range 200 {
+		offer(true)
+	}
+	if got := len(f.searches[key].nodes); got > searchNodes {
+		t.Errorf("%d nodes in an idle search", got)
+	}
+}

@@ -236,8 +236,9 @@ func (s *search) needsSync() bool {
 	return s.explore || len(s.finds) > 0 || len(s.n.puts[s.key]) > 0 || len(s.n.watches[s.key]) > 0
 }
 
-// rest ends a search that was idle for long (§8).
+// rest ends a search that was idle for long (§8). Until then it is offered who comes, and must not hold on to all who went.
 func (s *search) rest(now time.Time) {
+	s.trim()
 	if s.idle.IsZero() {
 		s.idle = now
 	}
