@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"net"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/jirani/jirani/allinone/card"
@@ -28,7 +26,6 @@ type network struct {
 	members map[RoleName]member
 	lookup  func(ctx context.Context, name string) (string, error)
 	list    func() ([]hostaddr.Address, error)
-	began   []netip.Addr // addresses at start: servers that listen on each address apart know only these
 }
 
 // Host returns the configured name, or the best address this machine has now.
@@ -110,9 +107,6 @@ func (n *network) Roles(ctx context.Context) []card.Role {
 			continue
 		}
 		role := card.Role{Name: m.label, Address: n.address(r), Err: failing(m.checks.Run(ctx))}
-		if r == Turnserver && role.Err == "" {
-			role.Err = n.moved()
-		}
 		out = append(out, role)
 	}
 	return out
@@ -129,32 +123,10 @@ func failing(results []health.Result) string {
 	return strings.Join(parts, "; ")
 }
 
-// moved says that this machine has an address that it had not at the start. The relay answers from the addresses it found then.
-func (n *network) moved() string {
-	list, err := n.list()
-	if err != nil {
-		return ""
-	}
-	best := hostaddr.Best(list)
-	if best.IsLoopback() || slices.Contains(n.began, best) {
-		return ""
-	}
-	return fmt.Sprintf("this machine's address changed to %s: start again so that the relay uses it", best)
-}
-
 // LookupName asks the network's own name server.
 func (n *network) LookupName(ctx context.Context, name string) (string, error) {
 	if n.lookup == nil {
 		return "", card.ErrNoSuchName
 	}
 	return n.lookup(ctx, name)
-}
-
-// bare strips a list to the addresses.
-func bare(list []hostaddr.Address) []netip.Addr {
-	out := make([]netip.Addr, len(list))
-	for i, a := range list {
-		out[i] = a.Addr
-	}
-	return out
 }

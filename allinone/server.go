@@ -40,17 +40,13 @@ func New(ctx context.Context, cfg Config, deps service.Deps) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.placed()
-	list, err := hostaddr.List()
-	if err != nil {
-		return nil, err
-	}
 	lock, err := durable.LockDir(cfg.StateDir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
 		lock: lock, log: deps.Log,
-		net: &network{cfg: cfg, members: make(map[RoleName]member), list: hostaddr.List, began: bare(list)},
+		net: &network{cfg: cfg, members: make(map[RoleName]member), list: hostaddr.List},
 	}
 	if err := errors.Join(s.build(ctx, cfg, deps), s.buildCard(cfg, deps)); err != nil {
 		return nil, errors.Join(err, s.release())

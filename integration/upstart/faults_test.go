@@ -11,6 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/pion/stun/v3"
 
 	"github.com/jirani/jirani/integration/smalldisk"
 	"github.com/jirani/jirani/internal/natlab"
@@ -88,7 +91,36 @@ func TestAddressChange(t *testing.T) {
 		t.Errorf("register = %d\n%s", status, up.output())
 	}
 	joinDHT(t, lab, "alice", moved.String()+":4222")
+	poll(t, func() error { return relayAnswers(other, netip.AddrPortFrom(moved, 3478)) })
 	up.end(syscall.SIGTERM)
+}
+
+// relayAnswers asks a TURN server over UDP how it sees us.
+func relayAnswers(from *natlab.Machine, server netip.AddrPort) error {
+	conn, err := from.ListenPacket(netip.AddrPortFrom(from.Addr, 0))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	request := stun.MustBuild(stun.TransactionID, stun.BindingRequest)
+	if _, err := conn.WriteToUDPAddrPort(request.Raw, server); err != nil {
+		return err
+	}
+	conn.SetReadDeadline(time.Now().Add(time.Second))
+	answer := &stun.Message{Raw: make([]byte, 1500)}
+	n, source, err := conn.ReadFromUDPAddrPort(answer.Raw)
+	if err != nil {
+		return err
+	}
+	answer.Raw = answer.Raw[:n]
+	var mapped stun.XORMappedAddress
+	if err := answer.Decode(); err != nil {
+		return err
+	}
+	if err := mapped.GetFrom(answer); err != nil || answer.TransactionID != request.TransactionID || source != server {
+		return fmt.Errorf("%v answered %v, %v", source, answer, err)
+	}
+	return nil
 }
 
 // register registers a name for a new account and returns the status.
