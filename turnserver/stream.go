@@ -149,15 +149,15 @@ func (c *streamConn) serve(ctx context.Context) {
 		c.raw, _ = tcp.SyscallConn()
 		c.fill, c.push = c.receive, c.send
 	}
-	for c.turn(ctx) {
+	for c.turn() {
 	}
 }
 
 // turn reads once and handles what is complete. It reports false when the connection is done with.
-func (c *streamConn) turn(ctx context.Context) bool {
+func (c *streamConn) turn() bool {
 	if err := c.read(); err != nil {
 		if p := c.takeOver(); p != nil {
-			return c.carry(ctx, p, nil)
+			return c.carry(p, nil)
 		}
 		if ne, ok := err.(net.Error); ok && ne.Timeout() {
 			c.srv.metrics.refused(refusedSlow)
@@ -169,7 +169,7 @@ func (c *streamConn) turn(ctx context.Context) bool {
 	if p := c.takeOver(); p != nil {
 		early := append([]byte(nil), rest...)
 		c.drop()
-		return c.carry(ctx, p, early)
+		return c.carry(p, early)
 	}
 	c.held = append([]byte(nil), rest...)
 	if len(rest) == 0 {
@@ -181,10 +181,10 @@ func (c *streamConn) turn(ctx context.Context) bool {
 }
 
 // carry is the rest of a data connection's life.
-func (c *streamConn) carry(ctx context.Context, p *peerConn, early []byte) bool {
+func (c *streamConn) carry(p *peerConn, early []byte) bool {
 	c.leaveStrangers()
 	_ = c.nc.SetDeadline(time.Time{})
-	p.carry(ctx, c.nc, early)
+	p.carry(c.nc, early)
 	return false
 }
 

@@ -28,7 +28,8 @@ type tcpRelay struct {
 	host  *relayHost
 	port  uint16
 	ln    *net.TCPListener
-	done  chan struct{} // closed by close
+	life  context.Context // done when the allocation has ended
+	end   context.CancelFunc
 
 	mu    sync.Mutex // guards what follows; taken before Server.mu
 	peers map[*peerConn]struct{}
@@ -56,8 +57,8 @@ func (s *Server) furnishTCP(a *alloc, host *relayHost) *failure {
 		lc := net.ListenConfig{Control: s.shareable}
 		ln, err := lc.Listen(s.life, tcpNetwork(host.local), netip.AddrPortFrom(host.local, port).String())
 		if err == nil {
-			a.tcp = &tcpRelay{alloc: a, host: host, port: port, ln: ln.(*net.TCPListener), done: make(chan struct{}),
-				peers: make(map[*peerConn]struct{})}
+			a.tcp = &tcpRelay{alloc: a, host: host, port: port, ln: ln.(*net.TCPListener), peers: make(map[*peerConn]struct{})}
+			a.tcp.life, a.tcp.end = context.WithCancel(s.life)
 			return nil
 		}
 		host.tcp.Give(port)
@@ -104,7 +105,7 @@ func (t *tcpRelay) accept() {
 			continue
 		}
 		select {
-		case <-t.done:
+		case <-t.life.Done():
 			return
 		case <-time.After(acceptPause):
 		}
@@ -193,17 +194,17 @@ func (t *tcpRelay) offer(p *peerConn, conn *net.TCPConn) bool {
 	return true
 }
 
-// leave closes p's connection and forgets it.
+// leave resets p's connection, unless it is closed, and forgets it.
 func (t *tcpRelay) leave(p *peerConn) {
 	t.mu.Lock()
 	delete(t.peers, p)
 	t.mu.Unlock()
 	if p.conn != nil {
-		relay.Close(p.conn)
+		reset(p.conn)
 	}
 }
 
-// close ends the allocation's connections, bound or not.
+// close resets the allocation's connections; those that are bound, their pipes do.
 func (t *tcpRelay) close() {
 	t.mu.Lock()
 	if t.shut {
@@ -211,17 +212,12 @@ func (t *tcpRelay) close() {
 		return
 	}
 	t.shut = true
-	close(t.done)
+	t.end()
 	t.ln.Close()
 	for p := range t.peers {
-		if p.timer != nil {
+		if p.id != 0 && t.alloc.srv.claim(p.id, p) {
 			p.timer.Stop()
-		}
-		if p.id != 0 {
-			t.alloc.srv.claim(p.id, p)
-		}
-		if p.conn != nil {
-			relay.Close(p.conn) // ends its pipe, and by that the client's data connection
+			reset(p.conn)
 		}
 	}
 	clear(t.peers)
@@ -265,7 +261,7 @@ func (s *Server) connectionBind(l link, r *request, id *identity) *failure {
 }
 
 // carry joins the client's data connection and the peer until either ends. early is what the client sent right behind its request.
-func (p *peerConn) carry(ctx context.Context, client net.Conn, early []byte) {
+func (p *peerConn) carry(client net.Conn, early []byte) {
 	defer p.relay.leave(p)
 	a := p.relay.alloc
 	if len(early) > 0 {
@@ -277,7 +273,7 @@ func (p *peerConn) carry(ctx context.Context, client net.Conn, early []byte) {
 		_ = p.conn.SetWriteDeadline(time.Time{})
 		a.streamed(&a.up, len(early))
 	}
-	relay.Pipe(ctx, client, p.conn,
+	relay.Pipe(p.relay.life, client, p.conn,
 		func(n int) time.Duration { a.streamed(&a.up, n); return delay(&a.shape.up, n, time.Now()) },
 		func(n int) time.Duration { a.streamed(&a.down, n); return delay(&a.shape.down, n, time.Now()) })
 }
