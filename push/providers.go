@@ -86,7 +86,7 @@ func (s *senders) addFCM(cfg Config) error {
 	var t *tls.Config
 	if s.sim != nil {
 		c.ServiceAccountFile, c.Endpoint, t = s.sim.Credentials.ServiceAccount, s.sim.Credentials.FCMURL, s.sim.Credentials.TLS
-		c.TokenTransport = &http.Transport{TLSClientConfig: t, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute}
+		c.TokenTransport = &http.Transport{TLSClientConfig: t.Clone(), ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute}
 	}
 	if c.ServiceAccountFile == "" {
 		return nil
