@@ -7,17 +7,14 @@ package postgres
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/store"
+	"github.com/jirani/jirani/nameserver/store/sqlstore"
 )
 
 //go:embed schema.sql
@@ -41,7 +38,10 @@ var session = map[string]string{
 const connectTimeout = 3 * time.Second
 
 // Store is one database.
-type Store struct{ pool *pgxpool.Pool }
+type Store struct {
+	sqlstore.Tables
+	pool *pgxpool.Pool
+}
 
 var _ store.Store = (*Store)(nil)
 
@@ -68,7 +68,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	s := &Store{pool}
+	s := &Store{sqlstore.Tables{DB: db{pool}}, pool}
 	if err := s.migrate(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -110,138 +110,4 @@ func (s *Store) migrate(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.pool.Close()
 	return nil
-}
-
-// wrap maps driver errors to the store's.
-func wrap(op string, err error) error {
-	var pe *pgconn.PgError
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, pgx.ErrNoRows):
-		return store.ErrNotFound
-	case errors.As(err, &pe) && pe.Code == "53100": // disk_full
-		return fmt.Errorf("postgres: %s: %w", op, store.ErrFull)
-	case errors.As(err, &pe) && pe.Code == "22012": // division_by_zero: the state was not as read, see commit
-		return store.ErrConflict
-	}
-	return fmt.Errorf("postgres: %s: %w", op, err)
-}
-
-const stateColumns = "origin, size, root, map_root, pub_size, pub_checkpoint, vkey, key_epoch"
-
-func scanState(row pgx.Row) (store.State, error) {
-	var st store.State
-	var root, mapRoot []byte
-	err := row.Scan(&st.Origin, &st.Size, &root, &mapRoot, &st.PubSize, &st.PubCheckpoint, &st.VKey, &st.KeyEpoch)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return st, store.ErrNoLedger
-	}
-	copy(st.Root[:], root)
-	copy(st.MapRoot[:], mapRoot)
-	return st, wrap("state", err)
-}
-
-// State implements store.Store.
-func (s *Store) State(ctx context.Context) (store.State, error) {
-	return scanState(s.pool.QueryRow(ctx, "SELECT "+stateColumns+" FROM ledger_state"))
-}
-
-// Entries implements store.Store.
-func (s *Store) Entries(ctx context.Context, first, end int64, yield func(int64, []byte) error) error {
-	if first >= end {
-		return nil
-	}
-	rows, err := s.pool.Query(ctx, "SELECT idx, data FROM ledger_entry WHERE idx >= $1 AND idx < $2 ORDER BY idx", first, end)
-	if err != nil {
-		return wrap("entries", err)
-	}
-	defer rows.Close()
-	next := first
-	var data pgtype.DriverBytes
-	for rows.Next() {
-		var idx int64
-		if err := rows.Scan(&idx, &data); err != nil {
-			return wrap("entries", err)
-		}
-		if idx != next {
-			break
-		}
-		if err := yield(idx, data); err != nil {
-			return err
-		}
-		next++
-	}
-	if err := rows.Err(); err != nil {
-		return wrap("entries", err)
-	}
-	if next != end {
-		return fmt.Errorf("postgres: entries: %w: %d of them end at %d", store.ErrNotFound, end, next)
-	}
-	return nil
-}
-
-// Evidence implements store.Store.
-func (s *Store) Evidence(ctx context.Context, first, end int64, yield func(int64, ledger.Evidence) error) error {
-	if first >= end {
-		return nil
-	}
-	rows, err := s.pool.Query(ctx, "SELECT idx, pubkey, sig FROM ledger_evidence WHERE idx >= $1 AND idx < $2 ORDER BY idx", first, end)
-	if err != nil {
-		return wrap("evidence", err)
-	}
-	defer rows.Close()
-	next := first
-	var key, sig pgtype.DriverBytes
-	for rows.Next() {
-		var idx int64
-		if err := rows.Scan(&idx, &key, &sig); err != nil {
-			return wrap("evidence", err)
-		}
-		for ; next < idx; next++ { // entries without evidence have no row
-			if err := yield(next, ledger.Evidence{}); err != nil {
-				return err
-			}
-		}
-		if err := yield(idx, ledger.Evidence{PublicKey: key, Signature: sig}); err != nil {
-			return err
-		}
-		next++
-	}
-	for ; next < end && rows.Err() == nil; next++ {
-		if err := yield(next, ledger.Evidence{}); err != nil {
-			return err
-		}
-	}
-	return wrap("evidence", rows.Err())
-}
-
-// Tile implements store.Store.
-func (s *Store) Tile(ctx context.Context, level int, n int64) ([]byte, error) {
-	var data []byte
-	err := s.pool.QueryRow(ctx, "SELECT data FROM ledger_tile WHERE level = $1 AND n = $2", level, n).Scan(&data)
-	return data, wrap("tile", err)
-}
-
-// NameTaken implements store.Store.
-func (s *Store) NameTaken(ctx context.Context, key, skeleton string) (bool, error) {
-	var taken bool
-	err := s.pool.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM name WHERE key = $1) OR EXISTS (SELECT 1 FROM name WHERE skeleton = $2 AND $2 <> '')", key, skeleton).Scan(&taken)
-	return taken, wrap("name", err)
-}
-
-// AddCosignature implements store.Store.
-func (s *Store) AddCosignature(ctx context.Context, size int64, witness string, line []byte) error {
-	_, err := s.pool.Exec(ctx, "INSERT INTO cosignature VALUES ($1, $2, $3) ON CONFLICT (size, witness) DO UPDATE SET line = excluded.line", size, witness, line)
-	return wrap("cosignature", err)
-}
-
-// Cosignatures implements store.Store.
-func (s *Store) Cosignatures(ctx context.Context, size int64) ([][]byte, error) {
-	rows, err := s.pool.Query(ctx, "SELECT line FROM cosignature WHERE size = $1 ORDER BY witness", size)
-	if err != nil {
-		return nil, wrap("cosignatures", err)
-	}
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	return lines, wrap("cosignatures", err)
 }

@@ -3,13 +3,13 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/jirani/jirani/nameserver/store"
+	"github.com/jirani/jirani/nameserver/store/sqlstore"
 )
 
 // tx is a transaction that holds the state row. It takes three round trips:
@@ -56,11 +56,11 @@ func (s *Store) begin(ctx context.Context) (*tx, error) {
 	}}
 	b := &pgx.Batch{}
 	b.Queue("BEGIN")
-	b.Queue("SELECT " + stateColumns + " FROM ledger_state FOR UPDATE")
+	b.Queue(sqlstore.SelectState + " FOR UPDATE")
 	res := conn.SendBatch(ctx, b)
 	_, err = res.Exec()
 	if err == nil {
-		t.state, err = scanState(res.QueryRow())
+		t.state, err = sqlstore.ScanState(s.DB, res.QueryRow())
 	}
 	if closeErr := res.Close(); err == nil || errors.Is(err, store.ErrNoLedger) {
 		err = wrap("begin", closeErr)
@@ -91,53 +91,34 @@ func (t *tx) Rollback() {
 
 // Claim implements store.Tx.
 func (t *tx) Claim(ctx context.Context, now time.Time, names []store.Name) ([]store.Outcome, error) {
-	out := make([]store.Outcome, len(names))
+	out, err := sqlstore.Claim(now, names,
+		func() ([]int64, error) { return t.insertNames(ctx, names) },
+		func(query string, args ...any) (int64, error) {
+			tag, err := t.conn.Exec(ctx, query, args...)
+			return tag.RowsAffected(), err
+		})
+	return out, wrap("claim", err)
+}
+
+// insertNames returns the indexes of the names that were free.
+func (t *tx) insertNames(ctx context.Context, names []store.Name) ([]int64, error) {
 	keys, skeletons := make([]string, len(names)), make([]*string, len(names))
 	addrs, indexes := make([][]byte, len(names)), make([]int64, len(names))
-	byIndex := make(map[int64]int, len(names))
 	for i, n := range names {
-		out[i] = store.Taken
-		if n.Address == nil {
-			out[i] = store.Won // a burnt name needs no row of its own if it has one
-		} else {
+		keys[i], indexes[i] = n.Key, n.Index
+		if n.Address != nil {
 			addrs[i] = n.Address[:]
 		}
 		if n.Skeleton != "" {
 			skeletons[i] = &n.Skeleton
 		}
-		keys[i], indexes[i], byIndex[n.Index] = n.Key, n.Index, i
 	}
 	rows, err := t.conn.Query(ctx, `INSERT INTO name (key, skeleton, addr, idx)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) ON CONFLICT DO NOTHING RETURNING idx`, keys, skeletons, addrs, indexes)
 	if err != nil {
-		return nil, wrap("claim", err)
+		return nil, err
 	}
-	won, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
-		return nil, wrap("claim", err)
-	}
-	for _, idx := range won {
-		out[byIndex[idx]] = store.Won
-	}
-	for i, n := range names {
-		if out[i] == store.Won && n.Invite != nil {
-			if out[i], err = t.spend(ctx, now, n.Invite); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
-}
-
-func (t *tx) spend(ctx context.Context, now time.Time, hash []byte) (store.Outcome, error) {
-	tag, err := t.conn.Exec(ctx, "UPDATE invite SET uses_left = uses_left - 1 WHERE token_hash = $1 AND uses_left > 0 AND (expires = 0 OR expires > $2)", hash, now.Unix())
-	if err != nil {
-		return 0, wrap("invite", err)
-	}
-	if tag.RowsAffected() != 1 {
-		return store.NoInvite, nil
-	}
-	return store.Won, nil
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
 // Commit implements store.Tx.
@@ -146,11 +127,9 @@ func (t *tx) Commit(ctx context.Context, b store.Batch) error {
 	if err := queueAppend(q, t.state.Size, b); err != nil {
 		return err
 	}
-	n := b.Next
-	q.Queue("UPDATE ledger_state SET size = $1, root = $2, map_root = $3, pub_size = $4, pub_checkpoint = $5, vkey = $6, key_epoch = $7 WHERE size = $8",
-		n.Size, n.Root[:], n.MapRoot[:], n.PubSize, nonNil(n.PubCheckpoint), n.VKey, n.KeyEpoch, t.state.Size)
+	q.Queue(sqlstore.UpdateState, append(sqlstore.StateArgs(b.Next), t.state.Size)...)
 	// Nothing may be committed unless the row was as locked: divide by zero.
-	q.Queue("SELECT 1 / count(*) FROM ledger_state WHERE size = $1 AND root = $2", n.Size, n.Root[:])
+	q.Queue("SELECT 1 / count(*) FROM ledger_state WHERE size = $1 AND root = $2", b.Next.Size, b.Next.Root[:])
 	return t.finish(ctx, q)
 }
 
@@ -166,8 +145,8 @@ func (t *tx) finish(ctx context.Context, q *pgx.Batch) error {
 
 // queueAppend adds the statements that write entries, evidence and tiles.
 func queueAppend(q *pgx.Batch, first int64, b store.Batch) error {
-	if first+int64(len(b.Entries)) != b.Next.Size || len(b.Entries) != len(b.Evidence) {
-		return fmt.Errorf("postgres: batch of %d entries and %d evidences does not lead from %d to %d", len(b.Entries), len(b.Evidence), first, b.Next.Size)
+	if err := sqlstore.Continues(first, b); err != nil {
+		return err
 	}
 	q.Queue("INSERT INTO ledger_entry SELECT $1 + n - 1, data FROM unnest($2::bytea[]) WITH ORDINALITY AS e (data, n)", first, b.Entries)
 	var at []int64
@@ -200,15 +179,6 @@ func (s *Store) Init(ctx context.Context, b store.Batch) error {
 	if err := queueAppend(q, 0, b); err != nil {
 		return err
 	}
-	n := b.Next
-	q.Queue("INSERT INTO ledger_state (log, "+stateColumns+") VALUES (1,$1,$2,$3,$4,$5,$6,$7,$8)",
-		n.Origin, n.Size, n.Root[:], n.MapRoot[:], n.PubSize, nonNil(n.PubCheckpoint), n.VKey, n.KeyEpoch)
+	q.Queue(sqlstore.InsertState, sqlstore.StateArgs(b.Next)...)
 	return t.finish(ctx, q)
-}
-
-func nonNil(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
 }

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Engine{
 		Open: func(tb testing.TB, n int) store.Store { return open(tb, path(n), Options{}) },
 		Exec: func(ctx context.Context, tb testing.TB, n int, sql string) error {
-			_, err := open(tb, path(n), Options{}).write.ExecContext(ctx, sql)
+			_, err := open(tb, path(n), Options{}).db.write.ExecContext(ctx, sql)
 			return err
 		},
 	})
@@ -45,10 +45,10 @@ func TestDurability(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "x.db"), Options{})
 	var journal string
 	var sync int
-	if err := s.write.QueryRow("PRAGMA journal_mode").Scan(&journal); err != nil || journal != "wal" {
+	if err := s.db.write.QueryRow("PRAGMA journal_mode").Scan(&journal); err != nil || journal != "wal" {
 		t.Errorf("journal_mode = %q, %v", journal, err)
 	}
-	if err := s.write.QueryRow("PRAGMA synchronous").Scan(&sync); err != nil || sync != 2 {
+	if err := s.db.write.QueryRow("PRAGMA synchronous").Scan(&sync); err != nil || sync != 2 {
 		t.Errorf("synchronous = %d, %v; want FULL", sync, err)
 	}
 }
@@ -56,7 +56,7 @@ func TestDurability(t *testing.T) {
 func TestNewerSchemaIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	s := open(t, path, Options{})
-	if _, err := s.write.Exec("PRAGMA user_version = 99"); err != nil {
+	if _, err := s.db.write.Exec("PRAGMA user_version = 99"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(t.Context(), path, Options{}); err == nil {

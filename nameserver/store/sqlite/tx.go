@@ -5,16 +5,17 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/store"
+	"github.com/jirani/jirani/nameserver/store/sqlstore"
 )
 
 // tx is a transaction on the one writing connection.
 type tx struct {
+	db       *db
 	conn     *sql.Conn
 	state    store.State
 	done     bool
@@ -23,24 +24,24 @@ type tx struct {
 
 // Begin implements store.Store.
 func (s *Store) Begin(ctx context.Context) (store.Tx, error) {
-	t, err := s.begin(ctx)
+	t, err := s.db.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if t.state, err = scanState(t.conn.QueryRowContext(ctx, "SELECT "+stateColumns+" FROM ledger_state")); err != nil {
+	if t.state, err = t.readState(ctx); err != nil {
 		t.Rollback()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (s *Store) begin(ctx context.Context) (*tx, error) {
-	conn, err := s.write.Conn(ctx)
+func (d *db) begin(ctx context.Context) (*tx, error) {
+	conn, err := d.write.Conn(ctx)
 	if err != nil {
 		return nil, wrap("begin", err)
 	}
 	detached := context.WithoutCancel(ctx)
-	t := &tx{conn: conn, rollback: func() error {
+	t := &tx{db: d, conn: conn, rollback: func() error {
 		_, err := conn.ExecContext(detached, "ROLLBACK")
 		return err
 	}}
@@ -49,6 +50,15 @@ func (s *Store) begin(ctx context.Context) (*tx, error) {
 		return nil, wrap("begin", err)
 	}
 	return t, nil
+}
+
+func (t *tx) readState(ctx context.Context) (store.State, error) {
+	return sqlstore.ScanState(t.db, t.conn.QueryRowContext(ctx, sqlstore.SelectState))
+}
+
+// exec runs a statement of package sqlstore.
+func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return affected(t.conn.ExecContext(ctx, numbered(query), args...))
 }
 
 // State implements store.Tx.
@@ -69,57 +79,35 @@ func (t *tx) Rollback() {
 
 // Claim implements store.Tx.
 func (t *tx) Claim(ctx context.Context, now time.Time, names []store.Name) ([]store.Outcome, error) {
-	out := make([]store.Outcome, len(names))
+	out, err := sqlstore.Claim(now, names,
+		func() ([]int64, error) { return t.insertNames(ctx, names) },
+		func(query string, args ...any) (int64, error) { return t.exec(ctx, query, args...) })
+	return out, wrap("claim", err)
+}
+
+// insertNames returns the indexes of the names that were free.
+func (t *tx) insertNames(ctx context.Context, names []store.Name) ([]int64, error) {
 	args := make([]any, 0, 4*len(names))
-	byIndex := make(map[int64]int, len(names))
-	for i, n := range names {
-		out[i] = store.Taken
-		if n.Address == nil {
-			out[i] = store.Won // a burnt name needs no row of its own if it has one
-		}
-		byIndex[n.Index] = i
+	for _, n := range names {
 		args = append(args, n.Key, nullString(n.Skeleton), nullAddress(n.Address), n.Index)
 	}
-	err := inChunks("INSERT INTO name (key, skeleton, addr, idx) VALUES ", "(?,?,?,?)", " ON CONFLICT DO NOTHING RETURNING idx", 4, args,
-		func(q string, args []any) error { return t.claimed(ctx, q, args, byIndex, out) })
-	if err != nil {
-		return nil, wrap("claim", err)
-	}
-	for i, n := range names {
-		if out[i] == store.Won && n.Invite != nil {
-			if out[i], err = t.spend(ctx, now, n.Invite); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
-}
-
-func (t *tx) claimed(ctx context.Context, q string, args []any, byIndex map[int64]int, out []store.Outcome) error {
-	rows, err := t.conn.QueryContext(ctx, q, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var idx int64
-		if err := rows.Scan(&idx); err != nil {
+	won := make([]int64, 0, len(names))
+	err := inChunks("INSERT INTO name (key, skeleton, addr, idx) VALUES ", "(?,?,?,?)", " ON CONFLICT DO NOTHING RETURNING idx", 4, args, func(q string, args []any) error {
+		rows, err := t.conn.QueryContext(ctx, q, args...)
+		if err != nil {
 			return err
 		}
-		out[byIndex[idx]] = store.Won
-	}
-	return rows.Err()
-}
-
-func (t *tx) spend(ctx context.Context, now time.Time, hash []byte) (store.Outcome, error) {
-	res, err := t.conn.ExecContext(ctx, "UPDATE invite SET uses_left = uses_left - 1 WHERE token_hash = ? AND uses_left > 0 AND (expires = 0 OR expires > ?)", hash, now.Unix())
-	if err != nil {
-		return 0, wrap("invite", err)
-	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return store.NoInvite, wrap("invite", err)
-	}
-	return store.Won, nil
+		defer rows.Close()
+		for rows.Next() {
+			var idx int64
+			if err := rows.Scan(&idx); err != nil {
+				return err
+			}
+			won = append(won, idx)
+		}
+		return rows.Err()
+	})
+	return won, err
 }
 
 // Commit implements store.Tx.
@@ -127,14 +115,12 @@ func (t *tx) Commit(ctx context.Context, b store.Batch) error {
 	if err := t.append(ctx, b); err != nil {
 		return err
 	}
-	n := b.Next
-	res, err := t.conn.ExecContext(ctx, "UPDATE ledger_state SET size = ?, root = ?, map_root = ?, pub_size = ?, pub_checkpoint = ?, vkey = ?, key_epoch = ? WHERE size = ?",
-		n.Size, n.Root[:], n.MapRoot[:], n.PubSize, nonNil(n.PubCheckpoint), n.VKey, n.KeyEpoch, t.state.Size)
+	n, err := t.exec(ctx, sqlstore.UpdateState, append(sqlstore.StateArgs(b.Next), t.state.Size)...)
 	if err != nil {
 		return wrap("commit", err)
 	}
-	if rows, err := res.RowsAffected(); err != nil || rows != 1 {
-		return errors.Join(store.ErrConflict, err)
+	if n != 1 {
+		return store.ErrConflict
 	}
 	return t.commit(ctx)
 }
@@ -150,8 +136,8 @@ func (t *tx) commit(ctx context.Context) error {
 // append writes entries, evidence and tiles.
 func (t *tx) append(ctx context.Context, b store.Batch) error {
 	first := t.state.Size
-	if first+int64(len(b.Entries)) != b.Next.Size || len(b.Entries) != len(b.Evidence) {
-		return fmt.Errorf("sqlite: batch of %d entries and %d evidences does not lead from %d to %d", len(b.Entries), len(b.Evidence), first, b.Next.Size)
+	if err := sqlstore.Continues(first, b); err != nil {
+		return err
 	}
 	var entries, evidence, tiles []any
 	for i, e := range b.Entries {
@@ -206,28 +192,19 @@ func nullAddress(a *ledger.Address) any {
 
 // Init implements store.Store.
 func (s *Store) Init(ctx context.Context, b store.Batch) error {
-	t, err := s.begin(ctx)
+	t, err := s.db.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer t.Rollback()
-	if _, err := scanState(t.conn.QueryRowContext(ctx, "SELECT "+stateColumns+" FROM ledger_state")); !errors.Is(err, store.ErrNoLedger) {
+	if _, err := t.readState(ctx); !errors.Is(err, store.ErrNoLedger) {
 		return errors.Join(store.ErrExists, err)
 	}
 	if err := t.append(ctx, b); err != nil {
 		return err
 	}
-	n := b.Next
-	if _, err := t.conn.ExecContext(ctx, "INSERT INTO ledger_state (log, "+stateColumns+") VALUES (1,?,?,?,?,?,?,?,?)",
-		n.Origin, n.Size, n.Root[:], n.MapRoot[:], n.PubSize, nonNil(n.PubCheckpoint), n.VKey, n.KeyEpoch); err != nil {
+	if _, err := t.exec(ctx, sqlstore.InsertState, sqlstore.StateArgs(b.Next)...); err != nil {
 		return wrap("init", err)
 	}
 	return t.commit(ctx)
-}
-
-func nonNil(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
 }
