@@ -13,6 +13,7 @@ import (
 	"github.com/jirani/jirani/internal/httpapi"
 	"github.com/jirani/jirani/internal/logging"
 	"github.com/jirani/jirani/internal/service"
+	"github.com/jirani/jirani/internal/wait"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/mirror"
 	"github.com/jirani/jirani/nameserver/nameproto"
@@ -137,7 +138,7 @@ func (s *Server) awaitName(ctx context.Context, key string) {
 	ctx, cancel := context.WithTimeout(ctx, ownWrite)
 	defer cancel()
 	for {
-		if _, err := s.reader.LookupName(ctx, key); err == nil || pause(ctx, 20*time.Millisecond) != nil {
+		if _, err := s.reader.LookupName(ctx, key); err == nil || wait.For(ctx, 20*time.Millisecond) != nil {
 			return
 		}
 	}

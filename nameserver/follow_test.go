@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/internal/health"
+	"github.com/jirani/jirani/internal/wait"
 )
 
 // startMirror runs a mirror of the server until the test ends.
@@ -28,7 +29,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for !ok() {
-		if pause(ctx, 10*time.Millisecond) != nil {
+		if wait.For(ctx, 10*time.Millisecond) != nil {
 			t.Fatalf("not in time: %s", what)
 		}
 	}

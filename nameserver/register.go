@@ -12,6 +12,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/jirani/jirani/internal/httpapi"
+	"github.com/jirani/jirani/internal/wait"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/nameproto"
 	"github.com/jirani/jirani/nameserver/registry"
@@ -177,18 +178,18 @@ func (s *Server) allow(ctx context.Context, reg ledger.Registration) error {
 func (s *Server) takeToken(ctx context.Context, r *http.Request, reg ledger.Registration) error {
 	ip := httpapi.ClientIP(r, s.cfg.TrustedProxies)
 	for {
-		wait := s.limiter.Take(s.now(), ip)
-		if wait == 0 {
+		delay := s.limiter.Take(s.now(), ip)
+		if delay == 0 {
 			return nil
 		}
 		if err := s.settled(ctx, reg); err != nil {
 			return err
 		}
 		s.metrics.limited.Inc()
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < delay {
 			return fmt.Errorf("%w: over the rate of its network", errBusy)
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := wait.For(ctx, delay); err != nil {
 			return err
 		}
 	}
@@ -201,20 +202,8 @@ func (s *Server) insist(ctx context.Context, try func() error) error {
 		if outcomeOf(err).final() || errors.Is(err, registry.ErrReadOnly) {
 			return err
 		}
-		if pause(ctx, delay) != nil {
+		if wait.For(ctx, delay) != nil {
 			return err
 		}
-	}
-}
-
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -5,19 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jirani/jirani/nameserver/ledger"
+	"github.com/jirani/jirani/nameserver/ledgertest"
 )
 
 // TestWitnesses lets one name server cosign another's checkpoints.
 func TestWitnesses(t *testing.T) {
-	logKey, err := ledger.GenerateSigningKey("localhost/names")
-	if err != nil {
-		t.Fatal(err)
-	}
-	witnessKey, err := ledger.GenerateSigningKey("w.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	logKey, witnessKey := ledgertest.NewSigningKey(t, "localhost/names"), ledgertest.NewSigningKey(t, "w.example")
 	w := startReal(t, func(c *Config) {
 		c.Ledger.Witness.KeyFile = writeFile(t, witnessKey.Encode()+"\n")
 		c.Ledger.Witness.Logs = []string{logKey.VKey()}

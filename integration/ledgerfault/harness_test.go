@@ -28,15 +28,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func newKey(tb testing.TB) ledger.SigningKey {
-	tb.Helper()
-	k, err := ledger.GenerateSigningKey(testOrigin)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return k
-}
-
 func openSQLite(tb testing.TB, path string, opt sqlite.Options) store.Store {
 	tb.Helper()
 	st, err := sqlite.Open(tb.Context(), path, opt)

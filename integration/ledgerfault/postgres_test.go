@@ -8,6 +8,7 @@ import (
 
 	"github.com/jirani/jirani/internal/pgtest"
 	"github.com/jirani/jirani/nameserver/ledger"
+	"github.com/jirani/jirani/nameserver/ledgertest"
 	"github.com/jirani/jirani/nameserver/registry"
 	"github.com/jirani/jirani/nameserver/store"
 	"github.com/jirani/jirani/nameserver/store/postgres"
@@ -30,7 +31,7 @@ func openPostgres(tb testing.TB, dsn string) store.Store {
 // replicas starts n registries on one database, with a mirror of the first.
 func replicas(t *testing.T, dsn string, n int) (rs []*registry.Registry, o *observer) {
 	t.Helper()
-	key := newKey(t)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	for i := range n {
 		st := openPostgres(t, dsn)
 		if i == 0 {

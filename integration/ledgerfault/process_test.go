@@ -134,7 +134,7 @@ func spawn(t *testing.T, role string, line func(string), env ...string) (cmd *ex
 // be in the file, and the mirror must never see the log go back.
 func TestKill9(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "names.db")
-	key := newKey(t)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	create(t, openSQLite(t, path, sqlite.Options{}), key)
 	o := observe(t, key.VKey())
 	a := &acks{}

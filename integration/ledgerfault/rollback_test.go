@@ -18,7 +18,7 @@ import (
 func TestRestoredBackup(t *testing.T) {
 	dir := t.TempDir()
 	path, published := filepath.Join(dir, "names.db"), filepath.Join(dir, "published")
-	key := newKey(t)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	opt := func(db string) registry.Options {
 		return registry.Options{Store: openSQLite(t, db, sqlite.Options{}), Key: key, Published: published}
 	}

@@ -43,7 +43,7 @@ func TestEveryCallFails(t *testing.T) {
 				return storetest.NoFault
 			}}
 			off.Store(true)
-			key := newKey(t)
+			key := ledgertest.NewSigningKey(t, testOrigin)
 			create(t, faulty, key)
 			r, stop := start(t, registry.Options{Store: faulty, Key: key, CacheBytes: 1 << 15})
 			o := observe(t, key.VKey())
@@ -73,7 +73,7 @@ func TestEveryCallFails(t *testing.T) {
 
 func TestDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "names.db")
-	key := newKey(t)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	create(t, openSQLite(t, path, sqlite.Options{}), key)
 	small := openSQLite(t, path, sqlite.Options{MaxPages: 110})
 	r, stop := start(t, registry.Options{Store: small, Key: key})
@@ -105,7 +105,7 @@ func TestDiskFull(t *testing.T) {
 
 func TestClockSetBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "names.db")
-	key := newKey(t)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	st := openSQLite(t, path, sqlite.Options{})
 	create(t, st, key)
 	var shift atomic.Int64
@@ -169,7 +169,7 @@ func raceFor(t *testing.T, rs []*registry.Registry, from, to int) {
 // file, as server and command line have.
 func TestTwoProcessesOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "names.db")
-	key := newKey(t)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	create(t, openSQLite(t, path, sqlite.Options{}), key)
 	var rs []*registry.Registry
 	for range 2 {

@@ -1,5 +1,6 @@
-// Package ledgertest makes registrations for tests: genuine ones with RSA keys
-// made on the spot, and cheap ones that only have the right shape.
+// Package ledgertest makes signing keys and registrations for tests: genuine
+// ones with RSA keys made on the spot, and cheap ones that only have the right
+// shape.
 package ledgertest
 
 import (
@@ -16,6 +17,16 @@ import (
 
 	"github.com/jirani/jirani/nameserver/ledger"
 )
+
+// NewSigningKey makes a log's or a witness's key.
+func NewSigningKey(tb testing.TB, name string) ledger.SigningKey {
+	tb.Helper()
+	k, err := ledger.GenerateSigningKey(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
 
 // Account is an account key.
 type Account struct {

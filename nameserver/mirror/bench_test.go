@@ -16,7 +16,7 @@ import (
 // is done, 200 µs or less each), once kept in memory only and once stored.
 func BenchmarkBootstrap(b *testing.B) {
 	const names = 100_000
-	w := newWriter(b, newKey(b, testOrigin))
+	w := newWriter(b, ledgertest.NewSigningKey(b, testOrigin))
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 512 {

@@ -17,7 +17,7 @@ import (
 // a mirror follows over HTTP, and tells how long after its acknowledgement the
 // mirror serves a name. Writer, mirror and clients share the machine.
 func BenchmarkLag(b *testing.B) {
-	w := newWriter(b, newKey(b, testOrigin))
+	w := newWriter(b, ledgertest.NewSigningKey(b, testOrigin))
 	f := newMirror(b, newStore(b), httpSource(b, w.url), w.key.VKey())
 	f.opt.SkipSignatures = true
 	m := f.opt.Registry

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/jirani/jirani/internal/durable"
+	"github.com/jirani/jirani/internal/wait"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/registry"
 )
@@ -95,7 +96,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			return err
 		default:
 			f.opt.Log.Warn("mirror step failed", "err", err)
-			sleep(ctx, retryPause)
+			_ = wait.For(ctx, retryPause)
 		}
 	}
 	return nil
@@ -103,15 +104,6 @@ func (f *Follower) Run(ctx context.Context) error {
 
 func frozen(err error) bool {
 	return errors.Is(err, ErrEquivocation) || errors.Is(err, registry.ErrInconsistent) || errors.Is(err, registry.ErrReadOnly)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
 
 // Step asks the source for its checkpoint, waiting a little for a new one if

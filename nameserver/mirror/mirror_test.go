@@ -28,15 +28,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const testOrigin = "ns.example/names"
 
-func newKey(tb testing.TB, origin string) ledger.SigningKey {
-	tb.Helper()
-	k, err := ledger.GenerateSigningKey(origin)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return k
-}
-
 func newStore(tb testing.TB) store.Store {
 	tb.Helper()
 	st, err := sqlite.Open(tb.Context(), filepath.Join(tb.TempDir(), "names.db"), sqlite.Options{})
@@ -133,7 +124,7 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 }
 
 func TestFollow(t *testing.T) {
-	w := newWriter(t, newKey(t, testOrigin))
+	w := newWriter(t, ledgertest.NewSigningKey(t, testOrigin))
 	w.register(t, "alice", "bob")
 	st := newStore(t)
 	f := newMirror(t, st, httpSource(t, w.url), w.key.VKey())
@@ -171,14 +162,14 @@ func TestFollow(t *testing.T) {
 }
 
 func TestKeyRotationIsFollowed(t *testing.T) {
-	w := newWriter(t, newKey(t, testOrigin))
+	w := newWriter(t, ledgertest.NewSigningKey(t, testOrigin))
 	f := newMirror(t, newStore(t), httpSource(t, w.url), w.key.VKey())
 	w.register(t, "alice")
 	if err := f.Step(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the mirror sees no checkpoint that the first key signed
-		if err := w.RotateKey(t.Context(), newKey(t, testOrigin)); err != nil {
+		if err := w.RotateKey(t.Context(), ledgertest.NewSigningKey(t, testOrigin)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -191,7 +182,7 @@ func TestKeyRotationIsFollowed(t *testing.T) {
 	if got, want := f.opt.Registry.VKeys(), w.VKeys(); len(got) != 3 || got[0] != want[0] {
 		t.Errorf("keys = %v, want %v", got, want)
 	}
-	stranger := newMirror(t, newStore(t), httpSource(t, w.url), newKey(t, testOrigin).VKey())
+	stranger := newMirror(t, newStore(t), httpSource(t, w.url), ledgertest.NewSigningKey(t, testOrigin).VKey())
 	if err := stranger.Step(t.Context(), false); !errors.Is(err, ledger.ErrCheckpoint) || stranger.opt.Registry.Status().Size != 0 {
 		t.Errorf("mirror that trusts another key: %v", err)
 	}
@@ -200,7 +191,7 @@ func TestKeyRotationIsFollowed(t *testing.T) {
 // TestEquivocation has a source change over to another log of the same key,
 // once longer and once as long.
 func TestEquivocation(t *testing.T) {
-	key := newKey(t, testOrigin)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	for _, extra := range []int{0, 2} {
 		honest, other := newWriter(t, key), newWriter(t, key)
 		honest.register(t, "alice")
@@ -251,7 +242,7 @@ func (s tampered) Get(ctx context.Context, path string, limit int64) ([]byte, er
 }
 
 func TestTamperedSource(t *testing.T) {
-	w := newWriter(t, newKey(t, testOrigin))
+	w := newWriter(t, ledgertest.NewSigningKey(t, testOrigin))
 	w.register(t, "alice", "bob")
 	for _, part := range []string{"checkpoint", "tile/entries/", "tile/evidence/", "tile/0/"} {
 		for _, how := range []string{"flip", "cut", "empty"} {
@@ -281,7 +272,7 @@ func TestTamperedSource(t *testing.T) {
 }
 
 func TestExportRestorePromote(t *testing.T) {
-	w := newWriter(t, newKey(t, testOrigin))
+	w := newWriter(t, ledgertest.NewSigningKey(t, testOrigin))
 	for i := range 600 { // two full bundles
 		if _, err := w.RegisterVerified(t.Context(), ledgertest.Shape(i)); err != nil {
 			t.Fatal(err)
@@ -336,7 +327,7 @@ func TestExportRestorePromote(t *testing.T) {
 }
 
 func TestVerifyAndImport(t *testing.T) {
-	w := newWriter(t, newKey(t, testOrigin))
+	w := newWriter(t, ledgertest.NewSigningKey(t, testOrigin))
 	w.register(t, "alice", "bob", "carol")
 	if err := w.Burn(t.Context(), "admin", "reserved"); err != nil {
 		t.Fatal(err)
@@ -349,10 +340,10 @@ func TestVerifyAndImport(t *testing.T) {
 	if err != nil || sum.Names != 3 || sum.Keys != 7 {
 		t.Errorf("verify = %+v, %v", sum, err)
 	}
-	if _, err := Verify(t.Context(), DirSource(dir), []string{newKey(t, testOrigin).VKey()}); err == nil {
+	if _, err := Verify(t.Context(), DirSource(dir), []string{ledgertest.NewSigningKey(t, testOrigin).VKey()}); err == nil {
 		t.Error("verified with a key that is not the log's")
 	}
-	next := newWriter(t, newKey(t, "ns.example/second"))
+	next := newWriter(t, ledgertest.NewSigningKey(t, "ns.example/second"))
 	for range 2 { // a repeat does nothing
 		if n, err := Import(t.Context(), DirSource(dir), []string{w.key.VKey()}, next.Registry); err != nil || n != 3 {
 			t.Fatalf("import = %d, %v", n, err)
@@ -369,7 +360,7 @@ func TestVerifyAndImport(t *testing.T) {
 // TestManyChunks follows a log of several chunks while the follower's store
 // fails now and then.
 func TestManyChunks(t *testing.T) {
-	w := newWriter(t, newKey(t, testOrigin))
+	w := newWriter(t, ledgertest.NewSigningKey(t, testOrigin))
 	const n = 9000
 	var wg sync.WaitGroup
 	var next atomic.Int64

@@ -57,7 +57,7 @@ func benchCommit(b *testing.B, open func(b *testing.B) store.Store) {
 	for _, clients := range []int{1, 256, 2048} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			st := open(b)
-			key := newKey(b)
+			key := ledgertest.NewSigningKey(b, testOrigin)
 			if err := Create(b.Context(), st, key, time.Now()); err != nil {
 				b.Fatal(err)
 			}
@@ -98,7 +98,7 @@ func BenchmarkCommitPostgreSQL(b *testing.B) {
 func BenchmarkMillion(b *testing.B) {
 	const million = 1_000_000
 	st := openSQLite(b, filepath.Join(b.TempDir(), "names.db"))
-	key := newKey(b)
+	key := ledgertest.NewSigningKey(b, testOrigin)
 	if err := Create(b.Context(), st, key, time.Now()); err != nil {
 		b.Fatal(err)
 	}

@@ -22,15 +22,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const testOrigin = "ns.example/names"
 
-func newKey(tb testing.TB) ledger.SigningKey {
-	tb.Helper()
-	k, err := ledger.GenerateSigningKey(testOrigin)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return k
-}
-
 func openSQLite(tb testing.TB, path string) store.Store {
 	tb.Helper()
 	st, err := sqlite.Open(tb.Context(), path, sqlite.Options{})
@@ -64,7 +55,7 @@ func start(tb testing.TB, opt Options) (*Registry, func()) {
 
 func newRegistry(tb testing.TB) (*Registry, Options) {
 	tb.Helper()
-	opt := Options{Store: openSQLite(tb, filepath.Join(tb.TempDir(), "names.db")), Key: newKey(tb)}
+	opt := Options{Store: openSQLite(tb, filepath.Join(tb.TempDir(), "names.db")), Key: ledgertest.NewSigningKey(tb, testOrigin)}
 	if err := Create(tb.Context(), opt.Store, opt.Key, time.Now()); err != nil {
 		tb.Fatal(err)
 	}
@@ -187,7 +178,7 @@ func TestOperatorEntries(t *testing.T) {
 	if _, err := r.Register(ctx, alice.Register(t, "alice")); err != nil {
 		t.Fatal(err)
 	}
-	next := newKey(t)
+	next := ledgertest.NewSigningKey(t, testOrigin)
 	for _, err := range []error{
 		r.Burn(ctx, "alice", "court order"), r.Burn(ctx, "admin", "reserved"), r.Burn(ctx, "admin", "again"),
 		r.RecordPolicy(ctx, [32]byte{1}), r.RecordPolicy(ctx, [32]byte{1}), r.RotateKey(ctx, next),
@@ -237,7 +228,7 @@ func TestColdStartInPieces(t *testing.T) {
 	defer func(n int) { bulkItems = n }(bulkItems)
 	bulkItems = 10
 	st := openSQLite(t, filepath.Join(t.TempDir(), "names.db"))
-	key := newKey(t)
+	key := ledgertest.NewSigningKey(t, testOrigin)
 	if err := Create(t.Context(), st, key, time.Now()); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/jirani/jirani/internal/wait"
 )
 
 // Run sequences registrations, follows other replicas and keeps the published
@@ -59,7 +61,7 @@ func (r *Registry) keepPublished(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		sleep(ctx, publishedEvery)
+		_ = wait.For(ctx, publishedEvery)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/jirani/jirani/internal/wait"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/store"
 )
@@ -156,7 +157,7 @@ func (r *Registry) sequence(ctx context.Context) {
 			continue
 		}
 		r.setTrouble(err)
-		sleep(ctx, pause)
+		_ = wait.For(ctx, pause)
 		pause = min(2*pause, maxPause)
 	}
 }
@@ -242,15 +243,6 @@ func (r *Registry) clearTrouble() {
 	if t := r.trouble.Load(); t != nil && !t.final {
 		r.trouble.Store(nil)
 		r.log.Info("ledger commits again", "duration", r.opt.Now().Sub(t.since))
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }
 

@@ -80,7 +80,7 @@ func emptyLedger(b *testing.B, key ledger.SigningKey) store.Store {
 // every 1,024 of them. Evidence is left out, and the index of names is filled
 // at the end, since neither is what is measured and both take most of the time.
 func seed(b *testing.B, path string, n int) {
-	key := newKey(b)
+	key := ledgertest.NewSigningKey(b, testOrigin)
 	st := openSQLite(b, path)
 	if err := Create(b.Context(), st, key, time.Now()); err != nil {
 		b.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/jirani/jirani/internal/wait"
 	"github.com/jirani/jirani/nameserver/ledger"
 	"github.com/jirani/jirani/nameserver/registry"
 )
@@ -168,7 +169,7 @@ func (c *Client) follow(ctx context.Context, p *Peer) {
 		} else {
 			pause = pace
 		}
-		sleep(ctx, pause)
+		_ = wait.For(ctx, pause)
 	}
 }
 
@@ -199,13 +200,4 @@ func (c *Client) ask(ctx context.Context, p *Peer, signed []byte, known int64) (
 		known = seen
 	}
 	return -1, known, fmt.Errorf("witness: %s moves while asked", p.Name())
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -27,15 +27,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const origin = "ns.example/names"
 
-func newKey(tb testing.TB, name string) ledger.SigningKey {
-	tb.Helper()
-	k, err := ledger.GenerateSigningKey(name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return k
-}
-
 // toy is a log in memory.
 type toy struct {
 	key    ledger.SigningKey
@@ -97,7 +88,7 @@ func post(w http.Handler, body string) *httptest.ResponseRecorder {
 // TestSteps walks the specification's steps (C2SP tlog-witness,
 // add-checkpoint).
 func TestSteps(t *testing.T) {
-	key, wkey := newKey(t, origin), newKey(t, "w.example")
+	key, wkey := ledgertest.NewSigningKey(t, origin), ledgertest.NewSigningKey(t, "w.example")
 	dir := t.TempDir()
 	w, err := New(wkey, []string{key.VKey()}, dir)
 	if err != nil {
@@ -105,8 +96,8 @@ func TestSteps(t *testing.T) {
 	}
 	honest := (&toy{key: key}).grow(20, "a")
 	forked := (&toy{key: key}).grow(20, "b")
-	stranger := (&toy{key: newKey(t, "other.example")}).grow(5, "a")
-	impostor := (&toy{key: newKey(t, origin)}).grow(5, "a")
+	stranger := (&toy{key: ledgertest.NewSigningKey(t, "other.example")}).grow(5, "a")
+	impostor := (&toy{key: ledgertest.NewSigningKey(t, origin)}).grow(5, "a")
 	badProof := strings.Replace(honest.request(t, 5, 9), "\n\n", "\n"+ledger.Hash{}.String()+"\n\n", 1)
 	for _, tc := range []struct {
 		name, body string
@@ -163,8 +154,8 @@ func checkLine(t *testing.T, wkey ledger.SigningKey, body string, line []byte) {
 }
 
 func TestConcurrentSubmissions(t *testing.T) {
-	key := newKey(t, origin)
-	w, err := New(newKey(t, "w.example"), []string{key.VKey()}, t.TempDir())
+	key := ledgertest.NewSigningKey(t, origin)
+	w, err := New(ledgertest.NewSigningKey(t, "w.example"), []string{key.VKey()}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,10 +179,10 @@ func TestConcurrentSubmissions(t *testing.T) {
 }
 
 func FuzzRequest(f *testing.F) {
-	l := (&toy{key: newKey(f, origin)}).grow(9, "a")
+	l := (&toy{key: ledgertest.NewSigningKey(f, origin)}).grow(9, "a")
 	f.Add([]byte(l.request(f, 3, 9)))
 	f.Add([]byte("old 0\n\nx\n0\n"))
-	w, err := New(newKey(f, "w.example"), []string{l.key.VKey()}, f.TempDir())
+	w, err := New(ledgertest.NewSigningKey(f, "w.example"), []string{l.key.VKey()}, f.TempDir())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -208,7 +199,7 @@ func FuzzRequest(f *testing.F) {
 // TestClient has a registry's checkpoints cosigned by two witnesses over HTTP,
 // and then shows them a rolled-back log.
 func TestClient(t *testing.T) {
-	key := newKey(t, origin)
+	key := ledgertest.NewSigningKey(t, origin)
 	st, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +217,7 @@ func TestClient(t *testing.T) {
 	var peers []*Peer
 	var verifiers []note.Verifier
 	for _, name := range []string{"w1.example", "w2.example"} {
-		wk := newKey(t, name)
+		wk := ledgertest.NewSigningKey(t, name)
 		w, err := New(wk, []string{key.VKey()}, t.TempDir())
 		if err != nil {
 			t.Fatal(err)

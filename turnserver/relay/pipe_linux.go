@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jirani/jirani/internal/wait"
 )
 
 const (
@@ -136,14 +138,14 @@ func carry(ctx context.Context, dst, src net.Conn, meter Meter, total *int64) bo
 		limited.N = pipeChunk
 		n, err := copyChunk(dst, limited)
 		*total += n
-		wait := meter(int(n))
+		delay := meter(int(n))
 		if err != nil {
 			return false
 		}
 		if limited.N > 0 {
 			return true
 		}
-		if wait > 0 && !sleep(ctx, wait) {
+		if delay > 0 && wait.For(ctx, delay) != nil {
 			return false
 		}
 	}
@@ -164,17 +166,6 @@ func copyChunk(dst net.Conn, src *io.LimitedReader) (int64, error) {
 func closeWrite(c net.Conn) bool {
 	half, ok := c.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 const tcpClose = 7 // TCP_CLOSE of linux/tcp_states.h
