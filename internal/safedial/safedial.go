@@ -15,8 +15,8 @@
 // address written literally. It is for early refusal; the dial decides.
 //
 // Transport returns an http.Transport with these rules, no proxy from the environment, and limits on time and
-// header size. Redirects must be refused by the http.Client (NoRedirect): a redirect that was followed would be
-// judged by the same dial rules, but the request's credentials would travel along.
+// header size. Redirects are not to be followed, by calling RoundTrip or an http.Client with NoRedirect: a redirect
+// that was followed would be judged by the same dial rules, but the request's credentials would travel along.
 package safedial
 
 import (

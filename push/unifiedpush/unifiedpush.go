@@ -13,10 +13,7 @@
 // or not; a topic without a bar means a plain body (docs/protocols/dhtproxy.md §8.4). Encrypted bodies are padded
 // to multiples of 512 bytes, so that their length does not tell a call from a chat.
 //
-// Encryption and the encrypted messages' VAPID tokens are webpush-go's work. It is given a client that follows no
-// redirects (it would carry the VAPID token along), a record size that fits the message (its own choice is 4096
-// bytes for everything), and a subject without "mailto:" (it adds one). It signs a token per message; plain bodies,
-// for which it has no function, get one that is kept per origin.
+// A VAPID token is signed once per origin and kept for hours (type VAPID); what a message costs is its encryption.
 //
 // Endpoints come from strangers. Every one is judged by the rules of package safedial before the request and again
 // at each dial; answers are read to 4 KiB and redirects are not followed. One exception: an endpoint on this
@@ -27,27 +24,22 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	webpush "github.com/SherClockHolmes/webpush-go"
 
 	"github.com/jirani/jirani/internal/safedial"
 	"github.com/jirani/jirani/push/provider"
 )
 
 const (
-	maxBody    = 4096        // RFC 8030 §7.2: what every push server takes
-	maxAnswer  = 4 << 10     // bytes read of an answer, so that the connection can serve again
-	bucket     = 512         // encrypted bodies are a multiple of this
-	overhead   = 86 + 16 + 1 // RFC 8188 header with the sender's key, tag, delimiter
-	maxPlain   = maxBody - overhead
+	maxBody    = 4096            // RFC 8030 §7.2: what every push server takes
+	maxAnswer  = 4 << 10         // bytes read of an answer, so that the connection can serve again
 	maxRefused = 10              // 400, 401 or 403 in a row before a token is given up
 	maxCounted = 10_000          // tokens whose refusals are counted
 	storageGap = 5 * time.Minute // after 507
@@ -74,8 +66,8 @@ type Config struct {
 
 // Provider sends to Web Push resources. It is safe for concurrent use.
 type Provider struct {
-	cfg    Config
-	client *http.Client
+	cfg       Config
+	transport http.RoundTripper // not an http.Client, which would follow redirects
 
 	mu      sync.Mutex
 	refused map[provider.TokenHash]int // refusals in a row
@@ -89,18 +81,19 @@ func New(cfg Config) *Provider {
 	if cfg.PerHost == 0 {
 		cfg.PerHost = 8
 	}
-	if cfg.Transport == nil {
-		cfg.Transport = cfg.Policy.Transport(cfg.Timeout, cfg.PerHost)
+	p := &Provider{cfg: cfg, transport: cfg.Transport, refused: make(map[provider.TokenHash]int)}
+	if p.transport == nil {
+		p.transport = cfg.Policy.Transport(cfg.Timeout, cfg.PerHost)
 	}
-	return &Provider{
-		cfg:     cfg,
-		client:  &http.Client{Transport: cfg.Transport, CheckRedirect: safedial.NoRedirect},
-		refused: make(map[provider.TokenHash]int),
-	}
+	return p
 }
 
 // Close drops idle connections.
-func (p *Provider) Close() { p.client.CloseIdleConnections() }
+func (p *Provider) Close() {
+	if t, ok := p.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
 
 // Name implements provider.Provider.
 func (p *Provider) Name() string { return "unifiedpush" }
@@ -119,7 +112,7 @@ func (p *Provider) Check(m *provider.Message) error {
 	if _, _, err := p.endpoint(m); err != nil {
 		return err
 	}
-	_, _, err := parseKeys(m.Topic)
+	_, err := parseKeys(m.Topic)
 	return err
 }
 
@@ -142,24 +135,23 @@ func (p *Provider) Send(ctx context.Context, m *provider.Message) provider.Outco
 	if err != nil {
 		return provider.Outcome{Verdict: provider.DropToken, Reason: provider.ReasonForbidden}
 	}
-	keys, encrypted, err := parseKeys(m.Topic)
+	keys, err := parseKeys(m.Topic)
 	if err != nil {
 		return provider.Outcome{Verdict: provider.DropToken, Reason: provider.ReasonBadToken}
 	}
-	body := m.Data.AppendJSON(nil)
-	if (encrypted && len(body) > maxPlain) || len(body) > maxBody {
+	body, err := makeBody(m.Data, keys)
+	if err != nil {
 		return provider.Outcome{Verdict: provider.DropMessage, Reason: provider.ReasonTooLarge}
 	}
-	client := webpush.HTTPClient(p.client)
+	now := time.Now()
 	if local != nil {
-		client = directly{local, u}
+		return handOver(ctx, local, u, body, keys != nil, time.Duration(m.TTL(now))*time.Second)
 	}
-	var res *http.Response
-	if encrypted {
-		res, err = p.sendEncrypted(ctx, client, m, keys, body)
-	} else {
-		res, err = p.sendPlain(ctx, client, m, u, body)
+	req, err := p.request(ctx, m, u, body, keys != nil, now)
+	if err != nil {
+		return failure(ctx, err)
 	}
+	res, err := p.transport.RoundTrip(req)
 	if err != nil {
 		return failure(ctx, err)
 	}
@@ -168,27 +160,31 @@ func (p *Provider) Send(ctx context.Context, m *provider.Message) provider.Outco
 	return p.count(m, classify(res.StatusCode, res.Header, time.Now()))
 }
 
-func (p *Provider) sendEncrypted(ctx context.Context, c webpush.HTTPClient, m *provider.Message, keys webpush.Keys, body []byte) (*http.Response, error) {
-	size := (len(body) + overhead + bucket - 1) / bucket * bucket
-	return webpush.SendNotificationWithContext(ctx, body, &webpush.Subscription{Endpoint: string(m.Token), Keys: keys},
-		&webpush.Options{
-			HTTPClient:      c,
-			RecordSize:      uint32(size),
-			Subscriber:      p.cfg.VAPID.subscriber(),
-			Topic:           topicOf(m),
-			TTL:             int(m.TTL(time.Now())),
-			Urgency:         webpush.Urgency(urgency(m)),
-			VAPIDPublicKey:  p.cfg.VAPID.PublicKey(),
-			VAPIDPrivateKey: p.cfg.VAPID.private,
-		})
+// makeBody is what is sent: JSON in the clear, or encrypted if the subscription has keys.
+func makeBody(data provider.Data, keys *receiverKeys) ([]byte, error) {
+	plain := data.AppendJSON(nil)
+	if keys != nil {
+		return keys.encrypt(plain)
+	}
+	if len(plain) > maxBody {
+		return nil, errTooLarge
+	}
+	return plain, nil
 }
 
-func (p *Provider) sendPlain(ctx context.Context, c webpush.HTTPClient, m *provider.Message, u *url.URL, body []byte) (*http.Response, error) {
+// handOver gives a message to a distributor in this process, whose errors pass.
+func handOver(ctx context.Context, pub Publisher, u *url.URL, body []byte, encrypted bool, ttl time.Duration) provider.Outcome {
+	if pub.Publish(ctx, u, body, encrypted, ttl) != nil {
+		return provider.Outcome{Verdict: provider.Retry, Reason: provider.ReasonStorage, Scope: provider.ScopeToken}
+	}
+	return provider.Accepted(http.StatusCreated)
+}
+
+func (p *Provider) request(ctx context.Context, m *provider.Message, u *url.URL, body []byte, encrypted bool, now time.Time) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, string(m.Token), bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("unifiedpush: %w", err)
 	}
-	now := time.Now()
 	auth, err := p.cfg.VAPID.Authorization(u, now)
 	if err != nil {
 		return nil, err
@@ -199,10 +195,14 @@ func (p *Provider) sendPlain(ctx context.Context, c webpush.HTTPClient, m *provi
 		"Urgency":       {urgency(m)},
 		"Authorization": {auth},
 	}
-	if t := topicOf(m); t != "" {
-		req.Header["Topic"] = []string{t}
+	if encrypted {
+		req.Header["Content-Type"] = []string{"application/octet-stream"}
+		req.Header["Content-Encoding"] = []string{"aes128gcm"}
 	}
-	return c.Do(req)
+	if topicPattern.MatchString(m.CollapseID) {
+		req.Header["Topic"] = []string{m.CollapseID}
+	}
+	return req, nil
 }
 
 func urgency(m *provider.Message) string {
@@ -214,13 +214,6 @@ func urgency(m *provider.Message) string {
 
 // topicPattern is RFC 8030 §5.4: at most 32 characters of base64url.
 var topicPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-
-func topicOf(m *provider.Message) string {
-	if topicPattern.MatchString(m.CollapseID) {
-		return m.CollapseID
-	}
-	return ""
-}
 
 // count gives a token up that is refused again and again: its keys or its idea of VAPID are not ours to mend.
 func (p *Provider) count(m *provider.Message, out provider.Outcome) provider.Outcome {
@@ -278,56 +271,8 @@ func failure(ctx context.Context, err error) provider.Outcome {
 	switch {
 	case errors.Is(err, safedial.ErrRefused):
 		out.Verdict, out.Reason = provider.DropMessage, provider.ReasonForbidden
-	case errors.Is(err, errFull):
-		out.Reason, out.Scope = provider.ReasonStorage, provider.ScopeToken
 	case ctx.Err() != nil:
 		out.Reason = provider.ReasonTimeout
 	}
 	return out
-}
-
-// errFull means that our own distributor did not take a message.
-var errFull = errors.New("unifiedpush: distributor refused")
-
-// directly is an HTTP client that hands requests to a distributor in this process.
-type directly struct {
-	pub Publisher
-	url *url.URL
-}
-
-// Do implements webpush.HTTPClient.
-func (d directly) Do(req *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(req.Body)
-	if err != nil {
-		return nil, err
-	}
-	ttl, err := strconv.Atoi(req.Header.Get("TTL"))
-	if err != nil {
-		return nil, err
-	}
-	encrypted := req.Header.Get("Content-Encoding") == "aes128gcm"
-	if err := d.pub.Publish(req.Context(), d.url, body, encrypted, time.Duration(ttl)*time.Second); err != nil {
-		return nil, errors.Join(errFull, err)
-	}
-	return &http.Response{StatusCode: http.StatusCreated, Header: http.Header{}, Body: http.NoBody}, nil
-}
-
-// parseKeys reads the subscription's keys from a topic. ok is false for a topic that has none.
-func parseKeys(topic string) (keys webpush.Keys, ok bool, err error) {
-	p256dh, auth, ok := strings.Cut(topic, "|")
-	if !ok {
-		return keys, false, nil
-	}
-	pub, err := decode64(p256dh)
-	if err != nil || len(pub) != 65 || pub[0] != 4 {
-		return keys, true, errKeys
-	}
-	secret, err := decode64(auth)
-	if err != nil || len(secret) != 16 {
-		return keys, true, errKeys
-	}
-	if !onCurve(pub) {
-		return keys, true, errKeys
-	}
-	return webpush.Keys{P256dh: encode64(pub), Auth: encode64(secret)}, true, nil
 }

@@ -1,12 +1,10 @@
 package unifiedpush
 
 import (
-	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -22,8 +20,6 @@ import (
 	"github.com/jirani/jirani/push/provider"
 )
 
-var errKeys = errors.New("unifiedpush: subscription keys are not p256dh|auth")
-
 const (
 	vapidLife   = 12 * time.Hour // RFC 8292 §2: at most 24
 	vapidReuse  = 11 * time.Hour
@@ -35,7 +31,6 @@ const (
 // survive: with another one such subscriptions refuse us. Whoever has it can push to them in our name.
 type VAPID struct {
 	key     *ecdsa.PrivateKey
-	private string // base64url of the scalar, as webpush-go wants it
 	public  string // base64url of the uncompressed point
 	subject string
 
@@ -50,10 +45,6 @@ type vapidToken struct {
 
 // NewVAPID uses key with subject, a mailto: or https: URL by which push servers reach the operator.
 func NewVAPID(key *ecdsa.PrivateKey, subject string) (*VAPID, error) {
-	private, err := key.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("unifiedpush: vapid key: %w", err)
-	}
 	public, err := key.PublicKey.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("unifiedpush: vapid key: %w", err)
@@ -64,7 +55,7 @@ func NewVAPID(key *ecdsa.PrivateKey, subject string) (*VAPID, error) {
 	if !strings.HasPrefix(subject, "mailto:") && !strings.HasPrefix(subject, "https:") {
 		return nil, errors.New("unifiedpush: vapid subject is neither a mailto: nor an https: URL")
 	}
-	return &VAPID{key: key, private: encode64(private), public: encode64(public), subject: subject,
+	return &VAPID{key: key, public: encode64(public), subject: subject,
 		tokens: make(map[string]vapidToken)}, nil
 }
 
@@ -111,9 +102,6 @@ func createKey(path string) ([]byte, error) {
 // PublicKey is the key in base64url, as an app gives it when it subscribes (applicationServerKey).
 func (v *VAPID) PublicKey() string { return v.public }
 
-// subscriber is the subject in the form that webpush-go completes.
-func (v *VAPID) subscriber() string { return strings.TrimPrefix(v.subject, "mailto:") }
-
 // Authorization returns the header for a push resource, with a token that is kept per origin (RFC 8292 §§2, 3).
 func (v *VAPID) Authorization(u *url.URL, now time.Time) (string, error) {
 	origin := u.Scheme + "://" + u.Host
@@ -135,17 +123,4 @@ func (v *VAPID) Authorization(u *url.URL, now time.Time) (string, error) {
 	header := "vapid t=" + token + ", k=" + v.public
 	v.tokens[origin] = vapidToken{header, now.Add(vapidReuse)}
 	return header, nil
-}
-
-func encode64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// decode64 accepts both alphabets, padded or not: clients of different ages send all four.
-func decode64(s string) ([]byte, error) {
-	s = strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(s), "=")
-	return base64.RawURLEncoding.DecodeString(s)
-}
-
-func onCurve(point []byte) bool {
-	_, err := ecdh.P256().NewPublicKey(point)
-	return err == nil
 }
