@@ -62,16 +62,27 @@ func (m *Machine) unshare(etc string) error {
 		return err
 	}
 	m.ns = ns
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return err
-	}
-	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := isolate(); err != nil {
 		return err
 	}
 	for _, file := range []string{"hosts", "resolv.conf"} {
 		if err := unix.Mount(filepath.Join(etc, file), filepath.Join("/etc", file), "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", file, err)
 		}
+	}
+	return nil
+}
+
+// isolate moves the calling thread, which is in a network namespace of its own, into a mount namespace of its own, and sets
+// the former's variables. It is all that a machine needs of the kernel before its first cable.
+func isolate() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("mount namespace: %w", err)
+	}
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); errors.Is(err, unix.EINVAL) {
+		return errors.New("the root directory is no mount point, as in a bare chroot: bind it on itself (mount --bind) first")
+	} else if err != nil {
+		return fmt.Errorf("private mounts: %w", err)
 	}
 	settings := map[string]string{
 		"net/ipv6/conf/all/disable_ipv6":      "1",

@@ -3,10 +3,12 @@ package natlab
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +19,8 @@ import (
 func Require(tb testing.TB, programs ...string) {
 	tb.Helper()
 	var missing []string
-	err := callOnThread(func() error { return unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS) })
-	if err != nil {
-		missing = append(missing, "privilege to make network namespaces ("+err.Error()+")")
+	if err := possible(); err != nil {
+		missing = append(missing, "what network namespaces need ("+err.Error()+")")
 	}
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
@@ -34,6 +35,17 @@ func Require(tb testing.TB, programs ...string) {
 	}
 	tb.Skipf("missing: %s", strings.Join(missing, ", "))
 }
+
+// possible tries on a passing thread what every machine of a lab does first: inside a container, the privilege to make
+// namespaces may be there, and the root directory or /proc/sys not be what it takes.
+var possible = sync.OnceValue(func() error {
+	return callOnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("network namespace: %w", err)
+		}
+		return isolate()
+	})
+})
 
 // New builds t for a test, captures every host, and closes it at the test's end. See [KeepDir] for what stays.
 func New(tb testing.TB, t Topology) *Lab {
