@@ -22,13 +22,13 @@ type Config struct {
 	// Bootstrap are nodes to enter the network by: host, host:port, [v6]:port; port 4222 if none. Default none: the node
 	// waits for others. A name is looked up anew for each attempt.
 	Bootstrap []string `yaml:"bootstrap"`
-	// StateFile keeps id, acquaintances and values over restarts. Its directory is made if need be and locked. Default
-	// jirani-data/bootstrap/state.msgpack; "" keeps nothing, and each start has a new id.
+	// StateFile keeps acquaintances and values over restarts. Its directory is made if need be and locked. Default
+	// jirani-data/bootstrap/state.msgpack; "" keeps nothing.
 	StateFile string `yaml:"state_file"`
 	// StateInterval is how often the state file is written, at least 10s. Default 5m: what a crash loses.
 	StateInterval time.Duration `yaml:"state_interval"`
-	// Identity gives the node a certificate of its own, which it publishes. Default none, which a bootstrap node does
-	// not need.
+	// Identity gives the node a certificate of its own, which it publishes, and with it an id that stays. Default none, which a
+	// bootstrap node does not need: each start has a new id, and clients at once give it again what it lost.
 	Identity Identity `yaml:"identity"`
 	// PublicStable tells that the node is reachable from everywhere at an address that stays: it renews its listens every
 	// 290 s instead of 20 s and does not take a failed search for lost connectivity. Default true. Wrong behind a NAT.

@@ -1,6 +1,6 @@
 // Package bootstrap is the server role of a DHT node that others enter the network by (docs/protocols/opendht.md §14).
 //
-// Any node of the network can serve as an entry; this one is made to be one: it keeps its id and its acquaintances over
+// Any node of the network can serve as an entry; this one is made to be one: it keeps its acquaintances and its values over
 // restarts, binds several addresses, tells what it does in metrics, and can be closed to all but some networks. Nothing
 // in the protocol depends on it once others know each other.
 //

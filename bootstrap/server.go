@@ -109,7 +109,9 @@ func (i Identity) load() (*dhtcrypto.Identity, error) {
 	return &id, nil
 }
 
-// makeNode builds the node, with the id and the acquaintances of the state file if there is one.
+// makeNode builds the node, with the acquaintances and values of the state file if there is one, and not with its id: whoever knows the id
+// takes it that this node still has its listens and the values it put since the file was written, and gives them again only when it
+// would renew them, after 20 s and up to ten minutes. To a node it does not know it gives all at once. Upstream's nodes change theirs too.
 func (s *Server) makeNode(identity *dhtcrypto.Identity) error {
 	saved, err := s.loadState()
 	if err != nil {
@@ -117,7 +119,7 @@ func (s *Server) makeNode(identity *dhtcrypto.Identity) error {
 	}
 	c := s.cfg
 	cfg := dhtnode.Config{
-		ID: saved.ID, Identity: identity, Network: c.Network, Bootstrap: c.Bootstrap, Wide: true,
+		Identity: identity, Network: c.Network, Bootstrap: c.Bootstrap, Wide: true,
 		PublicStable: c.PublicStable, Maintain: c.Maintain, Allow: c.Allow,
 		RateLimit: c.Limits.Requests, RateLimitPerSource: c.Limits.RequestsPerSource,
 		Storage: storage.Limits{

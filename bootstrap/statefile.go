@@ -45,8 +45,8 @@ func (s *Server) restore(saved *state.State) {
 	s.log.Info("state restored", "nodes", len(saved.Nodes), "values", taken, "skipped", saved.Skipped)
 }
 
-// keepState writes the state file at once, so that a crash in the first minutes does not cost the node its id, and then from time to time
-// until ctx is done.
+// keepState writes the state file at once, so that what cannot be written is said at the start, and then from time to time until ctx is
+// done.
 func (s *Server) keepState(ctx context.Context) {
 	if s.cfg.StateFile == "" {
 		return

@@ -46,7 +46,7 @@ func (n *Node) stored(key dht.InfoHash, v *dht.Value, sv storage.Value) state.St
 	return st
 }
 
-// Import takes nodes and values from an earlier life; the id is the caller's to put into Config. Nothing in s is
+// Import takes nodes and values from an earlier life. The id is not to be taken over by a node whose listeners were lost. Nothing in s is
 // believed: nodes are offered unverified, values pass the policies of their types again, within all quotas. It returns
 // how many values were taken. Call it before Run: it checks signatures itself.
 func (n *Node) Import(s *state.State) (taken int) {
