@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	if builds.dir != "" {
 		os.RemoveAll(builds.dir)
 	}
-	for _, err := range []error{times.report(), goleak.Find()} {
+	for _, err := range []error{times.report(), notes.report(), goleak.Find()} {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "firstlight:", err)
 			code = max(code, 1)
@@ -49,13 +49,16 @@ func worlds() []world {
 	}
 }
 
-// TestFirstLight is the suite: every step in every world.
+// TestFirstLight is the suite: every step in every world. A world in which the client crashed (seen once in some hundred
+// evenings; it is upstream's) is lived through once more, and the crash is told at the end of the run.
 func TestFirstLight(t *testing.T) {
 	natlab.Require(t, jamid.Program, "dbus-daemon")
 	for _, w := range worlds() {
 		t.Run(w.topology.Name, func(t *testing.T) {
 			t.Parallel()
-			newEvening(t, w).run()
+			if crash := newEvening(t, w).run(true); crash != nil {
+				t.Run("again", func(t *testing.T) { newEvening(t, w).run(false) })
+			}
 		})
 	}
 }

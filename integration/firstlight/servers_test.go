@@ -3,6 +3,7 @@
 package firstlight
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -174,6 +175,20 @@ func (s *servers) udpOpen(port uint16) check {
 		}
 		return err
 	}
+}
+
+// holdsValue tells whether a new node that enters the DHT by the server's finds something at key.
+func (s *servers) holdsValue(ctx context.Context, key string) error {
+	var found bytes.Buffer
+	cmd := exec.CommandContext(ctx, binary(s.t, "jirani"), "dht", "get", "-b", s.at(dhtPort), "-timeout", "5s", key)
+	cmd.Stdout = &found
+	if err := s.machine.Start(cmd); err != nil {
+		return err
+	}
+	if err := cmd.Wait(); err != nil || found.Len() == 0 {
+		return fmt.Errorf("DHT has nothing at %s: %v", key, err)
+	}
+	return nil
 }
 
 // eventually asks until the answer is nil or ctx ends, and returns the last answer.

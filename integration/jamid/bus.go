@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -106,6 +107,7 @@ func (w *lineWaiter) Write(p []byte) (int, error) {
 // process is a started program that somebody waits for.
 type process struct {
 	cmd   *exec.Cmd
+	asked atomic.Bool   // to end, by us
 	ended chan struct{} // closed at its end
 	err   error         // of Wait; readable after ended
 }
@@ -122,6 +124,7 @@ func watch(cmd *exec.Cmd) *process {
 
 // kill ends the program at once and waits until it is gone.
 func (p *process) kill() {
+	p.asked.Store(true)
 	_ = p.cmd.Process.Kill() // already gone is as good
 	<-p.ended
 }

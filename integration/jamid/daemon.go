@@ -90,7 +90,7 @@ func (d *Daemon) start(ctx context.Context, cfg Config) error {
 	if err := cfg.Machine.Start(cmd); err != nil {
 		return err
 	}
-	d.process = watch(cmd)
+	d.follow(cmd)
 	return d.register(ctx)
 }
 
@@ -128,7 +128,7 @@ func (d *Daemon) call(ctx context.Context, object, method string, out []any, arg
 	// NO_AUTO_START: an installed service file must not start a daemon elsewhere.
 	c := d.bus.conn.Object(service, path).CallWithContext(ctx, service+"."+object+"."+method, dbus.FlagNoAutoStart, args...)
 	if c.Err != nil {
-		return c.Err
+		return d.why(c.Err)
 	}
 	return c.Store(out...)
 }
@@ -145,9 +145,9 @@ func (d *Daemon) configure(ctx context.Context, method string, out []any, args .
 func (d *Daemon) until(ctx context.Context, what string, done func() (bool, error)) error {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
-	var ended <-chan struct{}
-	if d.process != nil {
-		ended = d.process.ended
+	p := d.process
+	if p == nil {
+		return errKilled
 	}
 	for {
 		changed := d.Signals.changed()
@@ -157,8 +157,8 @@ func (d *Daemon) until(ctx context.Context, what string, done func() (bool, erro
 		select {
 		case <-changed:
 		case <-tick.C:
-		case <-ended:
-			return fmt.Errorf("jamid: %s: daemon ended: %w", d.Name, d.process.err)
+		case <-p.ended:
+			return d.end(p)
 		case <-ctx.Done():
 			return fmt.Errorf("jamid: %s: no %s: %w", d.Name, what, ctx.Err())
 		}
@@ -167,22 +167,19 @@ func (d *Daemon) until(ctx context.Context, what string, done func() (bool, erro
 
 // LogMark returns the length of the daemon's log.
 func (d *Daemon) LogMark() (int64, error) {
-	info, err := os.Stat(filepath.Join(d.dir, "daemon.log"))
+	info, err := os.Stat(d.logPath())
 	if err != nil {
 		return 0, err
 	}
 	return info.Size(), nil
 }
 
+func (d *Daemon) logPath() string { return filepath.Join(d.dir, "daemon.log") }
+
 // WaitLog waits until the daemon's log says text after mark: for states of which it tells nobody else.
 func (d *Daemon) WaitLog(ctx context.Context, mark int64, text string) error {
 	return d.until(ctx, "log line with "+text, func() (bool, error) {
-		f, err := os.Open(filepath.Join(d.dir, "daemon.log"))
-		if err != nil {
-			return false, err
-		}
-		defer f.Close()
-		log, err := io.ReadAll(io.NewSectionReader(f, mark, maxLog))
+		log, err := d.logSince(mark, maxLog)
 		return strings.Contains(string(log), text), err
 	})
 }
@@ -190,6 +187,7 @@ func (d *Daemon) WaitLog(ctx context.Context, mark int64, text string) error {
 // Stop lets the daemon end by itself, and kills it when it takes too long.
 func (d *Daemon) Stop() {
 	if d.process != nil {
+		d.process.asked.Store(true)
 		_ = d.process.cmd.Process.Signal(syscall.SIGTERM) // already gone is as good
 		select {
 		case <-d.process.ended:

@@ -54,9 +54,10 @@ type Mark int
 type Signals struct {
 	log io.Writer // a line per signal; may be nil
 
-	mu   sync.Mutex
-	all  []Signal
-	more chan struct{} // closed and replaced at each signal
+	mu    sync.Mutex
+	all   []Signal
+	more  chan struct{} // closed and replaced at each signal
+	ended error         // why no signal will come any more; nil while one may
 }
 
 func newSignals(log io.Writer) *Signals {
@@ -78,12 +79,12 @@ func (s *Signals) Since(mark Mark) []Signal {
 }
 
 // Wait returns the first signal named member after mark that match accepts; a nil match accepts all. When ctx ends, the
-// error says what was waited for and how many of the name came by.
+// error says what was waited for and how many of the name came by; when the daemon ends, it is a [Died].
 func (s *Signals) Wait(ctx context.Context, mark Mark, member string, match func(Signal) bool) (Signal, error) {
 	next, seen := int(mark), 0
 	for {
 		s.mu.Lock()
-		fresh, more := s.all[next:], s.more
+		fresh, more, ended := s.all[next:], s.more, s.ended
 		next = len(s.all)
 		s.mu.Unlock()
 		for _, sig := range fresh {
@@ -94,6 +95,9 @@ func (s *Signals) Wait(ctx context.Context, mark Mark, member string, match func
 				return sig, nil
 			}
 			seen++
+		}
+		if ended != nil {
+			return Signal{}, ended
 		}
 		select {
 		case <-more:
@@ -110,12 +114,25 @@ func (s *Signals) changed() <-chan struct{} {
 	return s.more
 }
 
+// end wakes everybody who waits for what will not come, because of err.
+func (s *Signals) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = err
+	s.wake()
+}
+
+// wake is called with the lock held.
+func (s *Signals) wake() {
+	close(s.more)
+	s.more = make(chan struct{})
+}
+
 func (s *Signals) add(sig Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = append(s.all, sig)
-	close(s.more)
-	s.more = make(chan struct{})
+	s.wake()
 	if s.log != nil {
 		fmt.Fprintf(s.log, "%s %s %.600q\n", sig.At.Format("15:04:05.000000"), sig.Member, fmt.Sprint(sig.Args...))
 	}
