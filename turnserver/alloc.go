@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/turnserver/allocation"
+	"github.com/jirani/jirani/turnserver/kernelpath"
 	"github.com/jirani/jirani/turnserver/policy"
 	"github.com/jirani/jirani/turnserver/relay"
 	"github.com/pion/stun/v3"
@@ -61,6 +62,8 @@ type alloc struct {
 type path struct {
 	relay *udpRelay
 	hint  relay.Hint
+	flow  *kernelpath.Flow // nil while user space relays it
+	retry time.Time        // before which the kernel is not asked again
 }
 
 // udpRelay is one relayed transport address for UDP. It is the relay.Reader of its socket for datagram clients.
@@ -116,6 +119,7 @@ func (a *alloc) end() {
 		return
 	}
 	a.closed = true
+	a.steer(time.Now())
 	relays := a.udp
 	a.udp = [2]*udpRelay{}
 	a.mu.Unlock()
@@ -137,6 +141,7 @@ func (a *alloc) endFamily(family int) {
 	a.mu.Lock()
 	u := a.udp[family-familyIPv4]
 	a.udp[family-familyIPv4] = nil
+	a.steer(time.Now())
 	a.mu.Unlock()
 	if u != nil {
 		a.link.detach(u)
@@ -148,6 +153,7 @@ func (a *alloc) endFamily(family int) {
 func (a *alloc) report(m *metrics) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.countKernel()
 	for i, now := range []traffic{a.up, a.down} {
 		m.relayed[i].packets.Add(float64(now.packets - a.reported[i].packets))
 		m.relayed[i].bytes.Add(float64(now.bytes - a.reported[i].bytes))

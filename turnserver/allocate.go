@@ -182,7 +182,7 @@ func (s *Server) bindPair(host *relayHost) (even, odd *relay.Socket, f *failure)
 }
 
 func (s *Server) bind(host *relayHost, port uint16) (*relay.Socket, error) {
-	return relay.Listen(netip.AddrPortFrom(host.local, port), relay.SocketConfig{Buffer: int(s.cfg.Relay.Buffer)})
+	return relay.Listen(netip.AddrPortFrom(host.local, port), relay.SocketConfig{Buffer: int(s.cfg.Relay.Buffer), Single: s.kernel.wants(host.local)})
 }
 
 // reservation is the second socket of a pair, kept for an allocation to come.

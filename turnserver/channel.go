@@ -30,12 +30,14 @@ func (s *Server) channelBind(l link, r *request, id *identity, a *alloc) *failur
 		a.mu.Unlock()
 		return forbidden
 	}
+	a.steer(now) // an expired binding may go now
 	ch, err := a.channels.Bind(uint16(r.channel), peer, now)
 	if err == nil {
 		ch.Path.relay = u
 		if !a.grant(peer.Addr(), now) {
 			err = allocation.ErrTooManyChannels
 		}
+		a.steer(now)
 	}
 	a.mu.Unlock()
 	switch {

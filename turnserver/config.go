@@ -54,6 +54,10 @@ type RelayConfig struct {
 	// LegacyChannels admits channel numbers 0x5000 to 0x7FFF too, which RFC 5766 allowed and RFC 8656 §12 took back.
 	LegacyChannels bool        `yaml:"legacy_channels"`
 	Buffer         config.Size `yaml:"buffer"` // kernel buffer of each UDP relay socket and direction; 0 = the system's default
+	// KernelPath has channel data of UDP clients over IPv4 relayed by a BPF program in the kernel: "off", "auto", which falls back to user
+	// space where that cannot be, or "require", which refuses to start there. What is relayed so does not meet the host's packet filter.
+	// See package kernelpath.
+	KernelPath string `yaml:"kernel_path"`
 }
 
 // RealmConfig is one realm and its users. Sources may be combined.
@@ -99,7 +103,7 @@ type LimitsConfig struct {
 func Default() Config {
 	return Config{
 		Listeners: []ListenerConfig{{Address: netip.MustParseAddrPort("127.0.0.1:3478"), Transports: []string{"udp", "tcp"}}},
-		Relay:     RelayConfig{MinPort: 49152, MaxPort: 65535, TCP: true},
+		Relay:     RelayConfig{MinPort: 49152, MaxPort: 65535, TCP: true, KernelPath: "off"},
 		Realms:    []RealmConfig{{Name: "ring"}},
 		Policy:    PolicyConfig{Loopback: "auto"},
 		Limits: LimitsConfig{
@@ -171,6 +175,12 @@ func (c Config) validateRelay(p *config.Problems) {
 	if c.Relay.MinPort < 1024 || c.Relay.MinPort > c.Relay.MaxPort {
 		p.Add("relay.min_port", "must be 1024 to max_port")
 	}
+	switch {
+	case !slices.Contains([]string{"off", "auto", "require"}, c.Relay.KernelPath):
+		p.Add("relay.kernel_path", "must be off, auto or require")
+	case c.Relay.KernelPath == "require" && c.Limits.shaped():
+		p.Add("relay.kernel_path", "require does not go with limits.rate_per_allocation, rate_per_user or rate_total")
+	}
 	for local, external := range c.Relay.External {
 		l, err1 := netip.ParseAddr(local)
 		e, err2 := netip.ParseAddr(external)
@@ -229,6 +239,11 @@ func (c Config) validateLimits(p *config.Problems) {
 	if l.PeersPerAllocation < 8 {
 		p.Add("limits.peers_per_allocation", "must be at least 8")
 	}
+}
+
+// shaped reports whether any allocation has a bandwidth limit.
+func (l LimitsConfig) shaped() bool {
+	return l.RatePerAllocation > 0 || l.RatePerUser > 0 || l.RateTotal > 0
 }
 
 // local reports whether nobody but this host can reach the server, which is what "auto" means.

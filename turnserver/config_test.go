@@ -34,6 +34,8 @@ func TestValidate(t *testing.T) {
 		"relay.min_port":                  func(c *Config) { c.Relay.MinPort = 80 },
 		"relay.external":                  func(c *Config) { c.Relay.External = map[string]string{"10.0.0.1": "::1"} },
 		"relay.addresses":                 func(c *Config) { c.Relay.Addresses = []netip.Addr{netip.IPv4Unspecified()} },
+		"relay.kernel_path: must":         func(c *Config) { c.Relay.KernelPath = "on" },
+		"relay.kernel_path: require":      func(c *Config) { c.Relay.KernelPath, c.Limits.RateTotal = "require", 1<<20 },
 		"realms:":                         func(c *Config) { c.Realms = nil },
 		"realms[0].name":                  func(c *Config) { c.Realms[0].Name = "" },
 		"realms[1].name":                  func(c *Config) { c.Realms = append(c.Realms, c.Realms[0]) },

@@ -4,9 +4,9 @@
 // # A request's way
 //
 // A message comes from a listener: datagrams through a worker's [relay.Loop] (udp.go), frames of a stream (stream.go), DTLS records
-// (dtls.go). Channel data goes straight to the data path (data.go). A STUN request is parsed once into a flat value (request.go), checked
-// for long-term credentials (auth.go) and handed to its method's handler (allocate.go, refresh.go, permission.go, channel.go, tcp.go), which
-// walks the RFC's steps in their order and answers with integrity.
+// (dtls.go). Channel data goes straight to the data path (data.go), unless the kernel has relayed it before (kernel.go). A STUN request is
+// parsed once into a flat value (request.go), checked for long-term credentials (auth.go) and handed to its method's handler (allocate.go,
+// refresh.go, permission.go, channel.go, tcp.go), which walks the RFC's steps in their order and answers with integrity.
 //
 // # Deliberate choices
 //
@@ -27,6 +27,6 @@
 // # Goroutines
 //
 // Run starts one loop per worker, an acceptor per stream listener, a goroutine per stream connection, and one per relayed transport address
-// of stream clients; it returns when all have ended. Lock order: alloc.mu is taken alone or before a relay socket's; Server.mu and the
-// pending table's are leaves.
+// of stream clients; it returns when all have ended. Lock order: alloc.mu is taken alone or before a relay socket's; Server.mu, the
+// pending table's and the kernel path's are leaves.
 package turnserver

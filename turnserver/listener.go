@@ -66,7 +66,7 @@ func (l *listener) openUDP() error {
 		}
 	}
 	for _, loop := range l.srv.loops {
-		sock, err := relay.Listen(l.addr, relay.SocketConfig{ReusePort: true, Buffer: udpBuffer})
+		sock, err := relay.Listen(l.addr, relay.SocketConfig{ReusePort: true, Buffer: udpBuffer, Single: l.srv.kernel.wants(l.addr.Addr())})
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,7 @@ type metrics struct {
 	drops    map[drop]prometheus.Counter
 	policy   [policy.NumReasons]prometheus.Counter
 	relayed  [2]struct{ packets, bytes prometheus.Counter } // up, down
+	kernel   map[kernelState]prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -73,6 +74,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	bytes := counter("relayed_bytes_total", "Bytes of data relayed, headers not counted, by direction: up is from the client.", "direction")
 	for i, name := range []string{"up", "down"} {
 		m.relayed[i].packets, m.relayed[i].bytes = packets.WithLabelValues(name), bytes.WithLabelValues(name)
+	}
+	m.kernel = make(map[kernelState]prometheus.Gauge)
+	kernel := gauge("kernel_path", "1 for the state that the data path in the kernel is in.", "state")
+	for _, state := range kernelStates {
+		m.kernel[state] = kernel.WithLabelValues(string(state))
 	}
 	return m
 }

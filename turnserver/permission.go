@@ -25,6 +25,7 @@ func (s *Server) createPermission(l link, r *request, id *identity, a *alloc) *f
 			granted++
 		}
 	}
+	a.steer(now)
 	a.mu.Unlock()
 	if granted == 0 {
 		return &failure{stun.CodeInsufficientCapacity, refusedTooMany}

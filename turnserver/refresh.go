@@ -31,8 +31,10 @@ func (s *Server) refresh(l link, r *request, id *identity, a *alloc) *failure {
 		lifetime = 0
 		a.end()
 	default:
+		now := time.Now()
 		a.mu.Lock()
-		a.expiresAt = time.Now().Add(lifetime)
+		a.expiresAt = now.Add(lifetime)
+		a.steer(now)
 		a.mu.Unlock()
 	}
 	l.reply(r.answer(stun.ClassSuccessResponse, id).lifetime(lifetime).seal())

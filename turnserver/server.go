@@ -48,6 +48,7 @@ type Server struct {
 	nonces    *credential.Nonces
 	guard     *guard
 	loops     []*relay.Loop
+	kernel    kernel
 	addresses func() ([]hostaddr.Address, error)
 	placesMu  sync.Mutex        // held while listeners are opened, closed or released; guards warned
 	warned    map[spot]struct{} // listeners that could not be opened, which was said
@@ -142,6 +143,9 @@ func (s *Server) open(ctx context.Context) error {
 		}
 		s.loops = append(s.loops, loop)
 	}
+	if err := s.openKernel(); err != nil {
+		return err
+	}
 	_, err = s.look(ctx, time.Now())
 	return err
 }
@@ -157,6 +161,7 @@ func (s *Server) closeAll() {
 	if realms := s.realms.Load(); realms != nil {
 		realms.close()
 	}
+	s.kernel.close()
 }
 
 // Run serves until ctx is done, gives its addresses free for another server then, waits for its last allocation to end or for
@@ -200,6 +205,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.background.Wait()
 	group.Wait()
 	s.realms.Load().close()
+	s.kernel.close()
 	return err
 }
 
@@ -326,6 +332,7 @@ func (s *Server) sweep(ctx context.Context, run func(func(context.Context) error
 				continue
 			}
 			nextLook = now.Add(addressEvery)
+			s.kernel.follow(s.log)
 			opened, err := s.look(ctx, now)
 			if err != nil {
 				s.log.Warn("own addresses not listed", logging.KeyErr, err)
@@ -336,6 +343,7 @@ func (s *Server) sweep(ctx context.Context, run func(func(context.Context) error
 }
 
 func (s *Server) sweepOnce(now time.Time) {
+	s.kernel.renew()
 	s.mu.Lock()
 	for token, res := range s.reservations {
 		if now.After(res.expiresAt) {
@@ -347,6 +355,7 @@ func (s *Server) sweepOnce(now time.Time) {
 	for _, a := range s.all() {
 		a.mu.Lock()
 		expired := now.After(a.expiresAt)
+		a.steer(now)
 		a.mu.Unlock()
 		if expired {
 			a.end()

@@ -51,6 +51,7 @@ type SessionPage struct {
 func (s *Server) OpsHandlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		"GET /v1/sessions":          http.HandlerFunc(s.getSessions),
+		"GET /v1/kernel_path":       http.HandlerFunc(s.getKernelPath),
 		"POST /v1/drain":            http.HandlerFunc(s.postDrain),
 		"GET /v1/turn/openapi.yaml": http.HandlerFunc(getOpenAPI),
 	}
@@ -99,6 +100,7 @@ func (a *alloc) session(now time.Time) Session {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.countKernel()
 	for _, u := range a.udp {
 		if u != nil {
 			out.Relayed = append(out.Relayed, u.relayed())

@@ -86,5 +86,8 @@ func (c *Channels[T]) ByPeer(peer netip.AddrPort, now time.Time) *Channel[T] {
 	return nil
 }
 
+// All returns the bindings that are held, expired ones included.
+func (c *Channels[T]) All() []*Channel[T] { return c.list }
+
 // Len returns how many bindings are held, expired ones included.
 func (c *Channels[T]) Len() int { return len(c.list) }

@@ -63,6 +63,16 @@ func (p *Permissions) Check(addr netip.Addr, now time.Time) (verdict policy.Reas
 	return policy.Allowed, false
 }
 
+// ExpiresAt returns when the permission for addr ends or has ended; the zero time if there is none.
+func (p *Permissions) ExpiresAt(addr netip.Addr) time.Time {
+	for i := range p.list {
+		if p.list[i].addr == addr {
+			return p.list[i].expiresAt
+		}
+	}
+	return time.Time{}
+}
+
 // Live returns how many permissions have not expired.
 func (p *Permissions) Live(now time.Time) (n int) {
 	for i := range p.list {

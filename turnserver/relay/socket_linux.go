@@ -16,6 +16,7 @@ import (
 type SocketConfig struct {
 	ReusePort bool // several sockets share the address (SO_REUSEPORT)
 	Buffer    int  // bytes of kernel buffer each way, 0 = the system's default
+	Single    bool // datagrams come one by one: the kernel need not join them (UDP_GRO) on their way here
 }
 
 // Socket is a bound, unconnected, non-blocking UDP socket. An IPv6 socket takes no IPv4 traffic.
@@ -62,7 +63,9 @@ func (s *Socket) setup(addr netip.AddrPort, cfg SocketConfig) error {
 			return err
 		}
 	}
-	_ = setInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) // kernels before 5.0 do without
+	if !cfg.Single {
+		_ = setInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) // kernels before 5.0 do without
+	}
 	if cfg.Buffer > 0 {
 		setBuffer(s.fd, cfg.Buffer, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 		setBuffer(s.fd, cfg.Buffer, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
