@@ -26,12 +26,13 @@ type client struct {
 	key    stun.MessageIntegrity
 }
 
-func dialClient(network, addr string) (*client, error) {
-	conn, err := net.Dial(network, addr)
-	if err != nil {
-		return nil, err
-	}
-	return &client{conn: conn, stream: network == "tcp"}, nil
+// dial opens a client of the server.
+func (s *server) dial(network string) (*client, error) {
+	c := &client{stream: network == "tcp"}
+	return c, s.at.inClient(func() (err error) {
+		c.conn, err = net.Dial(network, s.addr)
+		return err
+	})
 }
 
 type attribute struct {

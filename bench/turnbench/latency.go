@@ -20,7 +20,7 @@ func (g generator) compareLatency(ours, theirs string, rounds int) error {
 	var load []float64
 	for range rounds {
 		servers := [2]func() (*server, error){
-			func() (*server, error) { return startOurs(ours) }, func() (*server, error) { return startCoturn(theirs) }}
+			func() (*server, error) { return loopback.startOurs(ours) }, func() (*server, error) { return loopback.startCoturn(theirs) }}
 		rate := 0.0
 		for _, start := range servers {
 			v, err := with(start, g.throughput)

@@ -34,6 +34,7 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median counts")
 	packets := flag.Int("packets", 300_000, "packets per round of relaying")
 	gro := flag.Bool("gro", false, "the generator takes joined datagrams, as a network card with segmentation would pass them on")
+	kernel := flag.Bool("kernel", false, "measure the data path in the kernel instead, over cables between network namespaces; needs root")
 	flag.Parse()
 	if *ours == "" {
 		fmt.Fprintln(os.Stderr, "turnbench: error: -ours is wanted")
@@ -47,6 +48,13 @@ func main() {
 		os.Exit(1)
 	}
 	g := generator{packets: *packets, gro: *gro}
+	if *kernel {
+		if err := g.compareKernel(*ours, *theirs, *rounds); err != nil {
+			fmt.Fprintln(os.Stderr, "turnbench: error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	err := compare(g.measurements(), *ours, *theirs, *only, *rounds)
 	if err == nil && *theirs != "" && strings.Contains(latencyName, *only) {
 		err = g.compareLatency(*ours, *theirs, *rounds)
@@ -66,7 +74,7 @@ func compare(ms []measurement, ours, theirs, only string, rounds int) error {
 		}
 		var a, b []float64
 		for range rounds {
-			v, err := once(m, startOurs, ours)
+			v, err := once(m, func() (*server, error) { return loopback.startOurs(ours) })
 			if err != nil {
 				return fmt.Errorf("%s: ours: %w", m.name, err)
 			}
@@ -74,7 +82,7 @@ func compare(ms []measurement, ours, theirs, only string, rounds int) error {
 			if theirs == "" {
 				continue
 			}
-			if v, err = once(m, startCoturn, theirs); err != nil {
+			if v, err = once(m, func() (*server, error) { return loopback.startCoturn(theirs) }); err != nil {
 				return fmt.Errorf("%s: coturn: %w", m.name, err)
 			}
 			b = append(b, v)
@@ -85,14 +93,7 @@ func compare(ms []measurement, ours, theirs, only string, rounds int) error {
 	return nil
 }
 
-func once(m measurement, start func(string) (*server, error), path string) (float64, error) {
-	s, err := start(path)
-	if err != nil {
-		return 0, err
-	}
-	defer s.stop()
-	return m.run(s)
-}
+func once(m measurement, start func() (*server, error)) (float64, error) { return with(start, m.run) }
 
 func median[T cmp.Ordered](v []T) (m T) {
 	if len(v) == 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,43 +24,45 @@ const (
 // server is a TURN server under measurement, a child process.
 type server struct {
 	cmd  *exec.Cmd
+	at   site
 	addr string
 	dir  string
 }
 
-func startOurs(path string) (*server, error) {
-	return start(func(addr, dir string) *exec.Cmd {
-		// A policy for loopback, no limits that coturn has not.
-		return exec.Command("taskset", "-c", strconv.Itoa(serverCPU), path, "-set", `listeners=[{address: "`+addr+`", transports: [udp, tcp]}]`,
+func (at site) startOurs(path string, more ...string) (*server, error) {
+	return at.start(func(addr, dir string) *exec.Cmd {
+		// No limits that coturn has not.
+		args := []string{"-c", strconv.Itoa(serverCPU), path, "-set", `listeners=[{address: "` + addr + `", transports: [udp, tcp]}]`,
+			"-set", "relay.addresses=[" + at.relay.String() + "]", "-set", "jami_user=on",
 			"-set", "limits.unauthenticated_rate=0", "-set", "limits.allocations_per_address=0", "-set", "limits.unauthenticated_connections=0",
-			"-set", "ops.listen=", "-set", "shutdown_timeout=0s", "-set", "relay.min_port=10000", "-set", "log.level=warn")
+			"-set", "ops.listen=", "-set", "shutdown_timeout=0s", "-set", "relay.min_port=10000", "-set", "log.level=warn"}
+		return exec.Command("taskset", append(args, more...)...)
 	})
 }
 
-func startCoturn(path string) (*server, error) {
-	return start(func(addr, dir string) *exec.Cmd {
+func (at site) startCoturn(path string) (*server, error) {
+	return at.start(func(addr, dir string) *exec.Cmd {
 		ip, port, _ := net.SplitHostPort(addr)
 		return exec.Command("taskset", "-c", strconv.Itoa(serverCPU), path, "-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech",
-			"--user=ring:ring", "--realm=ring", "--listening-ip="+ip, "--relay-ip="+ip, "--listening-port="+port, "--allow-loopback-peers",
+			"--user=ring:ring", "--realm=ring", "--listening-ip="+ip, "--relay-ip="+at.relay.String(), "--listening-port="+port, "--allow-loopback-peers",
 			"--min-port=10000", "--max-port=65535", "--no-stdout-log", "--log-file="+filepath.Join(dir, "log"),
 			"--pidfile="+filepath.Join(dir, "pid"), "--userdb="+filepath.Join(dir, "db"), "--relay-threads=1")
 	})
 }
 
-// start runs a server on a free port of loopback and waits until it takes connections.
-func start(command func(addr, dir string) *exec.Cmd) (*server, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+// start runs a server and waits until it takes connections.
+func (at site) start(command func(addr, dir string) *exec.Cmd) (*server, error) {
+	addr, err := at.free()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: ln.Addr().String()}
-	ln.Close()
+	s := &server{addr: addr, at: at}
 	if s.dir, err = os.MkdirTemp("", "turnbench-"); err != nil {
 		return nil, err
 	}
 	s.cmd = command(s.addr, s.dir)
 	s.cmd.Dir = s.dir
-	if err := s.cmd.Start(); err != nil {
+	if err := at.inServer(s.cmd.Start); err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
@@ -71,9 +74,22 @@ func start(command func(addr, dir string) *exec.Cmd) (*server, error) {
 	return nil, errors.New("the server does not answer")
 }
 
+// free returns an address for the server.
+func (at site) free() (string, error) {
+	if at.port != 0 {
+		return netip.AddrPortFrom(at.server, at.port).String(), nil
+	}
+	ln, err := net.Listen("tcp", netip.AddrPortFrom(at.server, 0).String())
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	return ln.Addr().String(), nil
+}
+
 // answers asks for a Binding.
 func (s *server) answers(network string) bool {
-	c, err := dialClient(network, s.addr)
+	c, err := s.dial(network)
 	if err != nil {
 		return false
 	}

@@ -19,7 +19,7 @@ const (
 
 // stream carries bytes from a client to a peer through a TCP allocation.
 func (g generator) stream(s *server) (float64, error) {
-	c, err := dialClient("tcp", s.addr)
+	c, err := s.dial("tcp")
 	if err != nil {
 		return 0, err
 	}
@@ -44,7 +44,7 @@ func (g generator) stream(s *server) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	d, err := dialClient("tcp", s.addr)
+	d, err := s.dial("tcp")
 	if err != nil {
 		return 0, err
 	}
@@ -81,7 +81,7 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 // relayTCP pushes ChannelData through a client's TCP connection.
 func (g generator) relayTCP(s *server, up bool) (float64, error) {
-	c, err := dialClient("tcp", s.addr)
+	c, err := s.dial("tcp")
 	if err != nil {
 		return 0, err
 	}
@@ -173,7 +173,7 @@ func (g generator) churn(s *server) (float64, error) {
 }
 
 func (g generator) cycle(s *server) error {
-	c, err := dialClient("udp", s.addr)
+	c, err := s.dial("udp")
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (g generator) idle(s *server) (float64, error) {
 		}
 	}()
 	for range idleCount {
-		c, err := dialClient("udp", s.addr)
+		c, err := s.dial("udp")
 		if err != nil {
 			return 0, err
 		}

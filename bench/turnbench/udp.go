@@ -57,22 +57,40 @@ func (g generator) open(s *server, n int) ([]*lane, func(), error) {
 	var lanes []*lane
 	closeAll := func() {
 		for _, l := range lanes {
-			l.near.Close()
-			l.far.Close()
+			for _, conn := range []*udpio.Conn{l.near, l.far} {
+				if conn != nil {
+					conn.Close()
+				}
+			}
 		}
 	}
 	cfg := udpio.Config{GRO: g.gro, ReadBuffer: 4 << 20, WriteBuffer: 1 << 20}
+	listen := func(in place, at netip.AddrPort) (conn *udpio.Conn, err error) {
+		err = in(func() (err error) {
+			conn, err = udpio.Listen(context.Background(), at, cfg)
+			return err
+		})
+		return conn, err
+	}
 	for range n {
-		l := &lane{server: netip.MustParseAddrPort(s.addr)}
+		l := &lane{}
+		lanes = append(lanes, l)
 		var err error
-		if l.client, err = dialClient("udp", s.addr); err != nil {
+		if l.far, err = listen(s.at.inPeer, netip.AddrPortFrom(s.at.peer, 0)); err != nil {
+			return nil, closeAll, err
+		}
+		if s.addr == "" { // no server: the client sends to the peer, and back
+			if l.near, err = listen(s.at.inClient, netip.AddrPortFrom(s.at.client, 0)); err != nil {
+				return nil, closeAll, err
+			}
+			l.server, l.relayed = l.far.LocalAddr(), l.near.LocalAddr()
+			continue
+		}
+		l.server = netip.MustParseAddrPort(s.addr)
+		if l.client, err = s.dial("udp"); err != nil {
 			return nil, closeAll, err
 		}
 		if l.relayed, err = l.client.allocate(17); err != nil {
-			return nil, closeAll, err
-		}
-		any := netip.MustParseAddrPort("127.0.0.1:0")
-		if l.far, err = udpio.Listen(context.Background(), any, cfg); err != nil {
 			return nil, closeAll, err
 		}
 		if err := l.client.bindChannel(l.far.LocalAddr()); err != nil {
@@ -81,10 +99,9 @@ func (g generator) open(s *server, n int) ([]*lane, func(), error) {
 		// The batched socket takes the place of the connected one: same port, and nothing comes in between.
 		local := l.client.conn.LocalAddr().(*net.UDPAddr).AddrPort()
 		l.client.conn.Close()
-		if l.near, err = udpio.Listen(context.Background(), local, cfg); err != nil {
+		if l.near, err = listen(s.at.inClient, local); err != nil {
 			return nil, closeAll, err
 		}
-		lanes = append(lanes, l)
 	}
 	return lanes, closeAll, nil
 }
