@@ -172,6 +172,7 @@ func (s *Server) Run(ctx context.Context) error {
 	back, stopBack := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBack()
 	var front, behind errs
+	s.log.Info("push gateway serving", s.addresses()...)
 	front.run(cancel, func() error { return httpapi.Serve(ctx, s.http, s.cfg.Queue.Drain, s.listener) })
 	front.run(cancel, func() error { return s.disp.Run(ctx) })
 	if s.certs != nil {
@@ -242,6 +243,15 @@ func (s *Server) DistributorAddr() net.Addr {
 		return nil
 	}
 	return s.distListener.Addr()
+}
+
+// addresses are attributes for the log.
+func (s *Server) addresses() []any {
+	out := []any{logging.KeyListen, s.Addr().String()}
+	if a := s.DistributorAddr(); a != nil {
+		out = append(out, "distributor", a.String())
+	}
+	return out
 }
 
 // Announce implements service.Announcer.

@@ -42,12 +42,13 @@ type store struct {
 	queue    chan *write
 	stopping chan struct{} // closed when run has ended
 	busy     bool          // run's: the last batch held several
+	failing  bool          // run's: the last commit failed; logged when it changes
 
 	mu        sync.Mutex
 	last      int64          // newest seq given
 	topics    map[string]int // kept messages per topic
 	kept      int
-	published uint64
+	published uint64 // and committed
 }
 
 // write is a message on its way into a batch. done has room for one.
@@ -184,9 +185,13 @@ func (s *store) batch(first *write) []*write {
 func (s *store) commit(batch []*write, publish func(*message), log *slog.Logger) {
 	s.number(batch, time.Now())
 	err := s.write(batch)
-	if err != nil {
-		log.Error("messages not kept", logging.KeyErr, err, logging.KeyCount, len(batch))
+	switch {
+	case err != nil && !s.failing:
+		log.Error("messages not kept, publishers are told to come again", logging.KeyErr, err)
+	case err == nil && s.failing:
+		log.Info("messages kept again")
 	}
+	s.failing = err != nil
 	for _, w := range batch {
 		if err == nil {
 			publish(w.m)
@@ -202,7 +207,6 @@ func (s *store) number(batch []*write, now time.Time) {
 	for _, w := range batch {
 		s.last = max(s.last+1, now.UnixMicro())
 		w.m.seq, w.m.expires = s.last, now.Add(w.m.ttl).Unix()
-		s.published++
 	}
 }
 
@@ -237,6 +241,9 @@ func (s *store) write(batch []*write) error {
 		return err
 	}
 	s.account(delta)
+	s.mu.Lock()
+	s.published += uint64(len(batch))
+	s.mu.Unlock()
 	return nil
 }
 

@@ -63,6 +63,7 @@ type Options struct {
 
 	Bind4, Bind6 string   // addresses to bind; Python only
 	Program      string   // another build of dhtnode; Node only
+	Args         []string // more arguments; Node only
 	Library      []string // more environment, such as LD_LIBRARY_PATH for another build
 	Start        Starter
 }

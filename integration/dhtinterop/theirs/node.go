@@ -107,7 +107,7 @@ func (o Options) args() []string {
 	add(o.NoRateLimit, "-U")
 	add(o.PublicStable, "-P")
 	add(o.Discovery, "-D")
-	return args
+	return append(args, o.Args...)
 }
 
 // command types a line and reads the answer until done returns true.
