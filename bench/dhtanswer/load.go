@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/jirani/jirani/dht"
@@ -14,10 +13,8 @@ import (
 	"github.com/jirani/jirani/internal/udpio"
 )
 
-// inFlight is how many requests are unanswered at a time; sources is over how many sockets they are spread.
 const (
-	inFlight = 64
-	sources  = 4
+	inFlight = 64      // requests unanswered at a time
 	keys     = 100_000 // different places asked for
 	listens  = 20_000
 )
@@ -30,79 +27,81 @@ type kind struct {
 // kinds in the order they are measured: put fills what get reads.
 var kinds = []kind{{"ping", wire.Ping}, {"find", wire.Find}, {"put", wire.Put}, {"get", wire.Get}}
 
-// load is a closed loop of requests from a few sources.
+// load is a closed loop of requests from several sources. One socket is all of them: each sends from a loopback address of its own, so that
+// thousands cost no more than one.
 type load struct {
-	to   netip.AddrPort
+	conn *udpio.Conn
 	half bool // of the ids the node measured lives in: its first bit
-	from []*source
+	row  int  // requests that a source sends in a row
+	from []source
+	out  []udpio.Message
+	in   []udpio.Message
+	p    wire.Packet
+	tid  uint32
 }
 
+// source is one sender.
 type source struct {
-	conn  *udpio.Conn
+	addr  netip.Addr
 	id    dht.InfoHash
 	token []byte
-	out   []udpio.Message
-	in    []udpio.Message
-	p     wire.Packet
-	tid   uint32
 }
 
-func newLoad(to netip.AddrPort) (*load, error) {
-	l := &load{to: to}
-	for range sources {
-		c, err := udpio.Listen(context.Background(), netip.MustParseAddrPort("127.0.0.1:0"), udpio.Config{ReadBuffer: 4 << 20})
-		if err != nil {
+func newLoad(to netip.AddrPort, sources, row int) (*load, error) {
+	c, err := udpio.Listen(context.Background(), netip.MustParseAddrPort("0.0.0.0:0"), udpio.Config{ReadBuffer: 4 << 20, PacketInfo: true})
+	if err != nil {
+		return nil, err
+	}
+	l := &load{conn: c, row: row}
+	for range inFlight {
+		l.out = append(l.out, udpio.Message{Buf: make([]byte, 0, 1024), Addr: to})
+		l.in = append(l.in, udpio.Message{Buf: make([]byte, 4096)})
+	}
+	for i := range sources {
+		s := source{addr: netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), id: dht.RandomInfoHash()}
+		if err := l.authorise(&s); err != nil {
 			return nil, err
 		}
-		s := &source{conn: c, id: dht.RandomInfoHash()}
-		for range inFlight {
-			s.out = append(s.out, udpio.Message{Buf: make([]byte, 0, 1024), Addr: to})
-			s.in = append(s.in, udpio.Message{Buf: make([]byte, 4096)})
-		}
-		node, err := s.authorise(to)
-		if err != nil {
-			return nil, err
-		}
-		l.half = node.Bit(0)
 		l.from = append(l.from, s)
 	}
 	return l, nil
 }
 
-// authorise fetches the write token, and the id of the node.
-func (s *source) authorise(to netip.AddrPort) (node dht.InfoHash, err error) {
+// authorise fetches the write token of s, and the id of the node.
+func (l *load) authorise(s *source) error {
 	for range 20 {
-		p := wire.Packet{Kind: wire.Find, TID: 1, ID: s.id, InfoHash: s.id}
-		if err := s.conn.WriteTo(p.Append(nil), to); err != nil {
-			return node, err
+		l.tid += 2
+		p := wire.Packet{Kind: wire.Find, TID: l.tid, ID: s.id, InfoHash: s.id}
+		l.fill(&l.out[0], &p, s)
+		if _, err := l.conn.WriteBatch(l.out[:1]); err != nil {
+			return err
 		}
-		s.receive(1, func(p *wire.Packet) {
-			if p.TID == 1 && len(p.Token) > 0 {
-				s.token, node = append([]byte(nil), p.Token...), p.ID
+		l.receive(1, func(p *wire.Packet) {
+			if p.TID == l.tid && len(p.Token) > 0 {
+				s.token = append([]byte(nil), p.Token...)
+				l.half = p.ID.Bit(0)
 			}
 		})
 		if s.token != nil {
-			return node, nil
+			return nil
 		}
 	}
-	return node, errors.New("no token")
+	return errors.New("no token")
 }
 
 // run sends n requests and returns how many were answered.
 func (l *load) run(k kind, n int) (answered int, err error) {
 	found := 0
 	for i := 0; i < n; {
-		s := l.from[i/inFlight%len(l.from)]
 		batch := min(inFlight, n-i)
-		first := s.tid + 2
 		for j := range batch {
-			s.tid = first + uint32(j)
-			s.compose(&s.out[j], k, i+j, l.half)
+			l.tid += 2
+			l.compose(&l.out[j], k, i+j)
 		}
-		if _, err := s.conn.WriteBatch(s.out[:batch]); err != nil {
+		if _, err := l.conn.WriteBatch(l.out[:batch]); err != nil {
 			return answered, err
 		}
-		answered += s.receive(batch, func(p *wire.Packet) { found += min(len(p.Values), 1) })
+		answered += l.receive(batch, func(p *wire.Packet) { found += min(len(p.Values), 1) })
 		i += batch
 	}
 	if answered < n*9/10 {
@@ -126,10 +125,10 @@ func place(i int, half bool) (h dht.InfoHash) {
 
 var data [200]byte
 
-func (s *source) compose(m *udpio.Message, k kind, i int, half bool) {
-	p := &s.p
+func (l *load) compose(m *udpio.Message, k kind, i int) {
+	s, p := &l.from[i/l.row%len(l.from)], &l.p
 	p.Reset()
-	p.Kind, p.TID, p.ID, p.InfoHash = k.kind, s.tid, s.id, place(i%keys, half)
+	p.Kind, p.TID, p.ID, p.InfoHash = k.kind, l.tid, s.id, place(i%keys, l.half)
 	if k.kind == wire.Put {
 		p.Token = s.token
 		v := dht.Value{ID: dht.ValueID(i + 1), Data: data[:]}
@@ -137,27 +136,28 @@ func (s *source) compose(m *udpio.Message, k kind, i int, half bool) {
 	}
 	if k.kind == wire.Listen {
 		p.Token, p.Version, p.SocketID = s.token, wire.ListenVersion, uint32(i+1)
-		p.InfoHash = place(keys+i, half) // nothing is stored there
+		p.InfoHash = place(keys+i, l.half) // nothing is stored there
 	}
+	l.fill(m, p, s)
+}
+
+func (l *load) fill(m *udpio.Message, p *wire.Packet, s *source) {
 	m.Buf = p.Append(m.Buf[:0])
-	m.N = len(m.Buf)
+	m.N, m.Local = len(m.Buf), s.addr
 }
 
 // receive reads up to n answers, waiting for each at most a moment, and returns how many came.
-func (s *source) receive(n int, f func(*wire.Packet)) (got int) {
-	s.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+func (l *load) receive(n int, f func(*wire.Packet)) (got int) {
+	l.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 	for got < n {
-		k, err := s.conn.ReadBatch(s.in)
-		if errors.Is(err, os.ErrDeadlineExceeded) || err != nil {
+		k, err := l.conn.ReadBatch(l.in)
+		if err != nil {
 			return got
 		}
-		for i := range s.in[:k] {
-			if s.p.Parse(s.in[i].Payload()) != nil {
-				continue
-			}
-			if s.p.Kind == wire.Reply {
+		for i := range l.in[:k] {
+			if l.p.Parse(l.in[i].Payload()) == nil && l.p.Kind == wire.Reply {
 				got++
-				f(&s.p)
+				f(&l.p)
 			}
 		}
 	}

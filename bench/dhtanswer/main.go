@@ -1,8 +1,9 @@
 // Command dhtanswer measures what a DHT node pays for its answers: processor time per answered request and memory per
 // stored value, ours and the reference's dhtnode in the same run, on loopback.
 //
-//	go run ./bench/dhtanswer            # both nodes, all kinds
-//	go run ./bench/dhtanswer -n 50000   # fewer requests per kind
+//	go run ./bench/dhtanswer                        # both nodes, all kinds, four busy sources
+//	go run ./bench/dhtanswer -sources 1000 -row 1   # every answer goes to another source than the one before
+//	go run ./bench/dhtanswer -n 50000               # fewer requests per kind
 //
 // The node measured is a process of its own (this program, re-executed with -serve, or dhtnode with its limits lifted);
 // eight more nodes join it, four of each half of the ids, so that answers carry full node lists. Keys are of the half the node measured is
@@ -30,17 +31,30 @@ import (
 	"github.com/jirani/jirani/internal/udpio"
 )
 
+// bench is what to measure.
+type bench struct {
+	count   int // requests of each kind
+	values  int // stored
+	sources int
+	row     int
+	queues  int
+	gogc    int
+}
+
 func main() {
+	var b bench
+	flag.IntVar(&b.count, "n", 200_000, "requests of each kind")
+	flag.IntVar(&b.values, "values", 100_000, "values stored for the memory row")
+	flag.IntVar(&b.sources, "sources", 4, "addresses the requests come from, up to 65536")
+	flag.IntVar(&b.row, "row", inFlight, "requests that one source sends in a row")
+	flag.IntVar(&b.queues, "queues", 2, "receive queues of our node")
+	flag.IntVar(&b.gogc, "gogc", 100, "GOGC of our node")
 	serve := flag.String("serve", "", "be the node measured, on this `address`")
-	count := flag.Int("n", 200_000, "requests of each kind")
-	values := flag.Int("values", 100_000, "values stored for the memory row")
-	queues := flag.Int("queues", 2, "receive queues of our node")
-	gogc := flag.Int("gogc", 100, "GOGC of our node")
 	only := flag.String("only", "", "measure one `peer`: jirani or dhtnode")
 	flag.Parse()
 	if *serve != "" {
-		debug.SetGCPercent(*gogc)
-		fail(serveNode(*serve, *queues))
+		debug.SetGCPercent(b.gogc)
+		fail(serveNode(*serve, b.queues))
 		return
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -49,8 +63,7 @@ func main() {
 		if *only != "" && *only != peer {
 			continue
 		}
-		addr := netip.MustParseAddrPort("127.0.0.1:" + strconv.Itoa(4410+i))
-		fail(measure(w, peer, addr, *count, *values, *queues, *gogc))
+		fail(b.measure(w, peer, netip.MustParseAddrPort("127.0.0.1:"+strconv.Itoa(4410+i))))
 	}
 	w.Flush()
 }
@@ -62,15 +75,15 @@ func fail(err error) {
 	}
 }
 
-func command(peer string, addr netip.AddrPort, queues, gogc int) *exec.Cmd {
+func (b bench) command(peer string, addr netip.AddrPort) *exec.Cmd {
 	if peer == "dhtnode" {
 		return exec.Command("dhtnode", "-p", strconv.Itoa(int(addr.Port())), "-s", "-U")
 	}
-	return exec.Command(os.Args[0], "-serve", addr.String(), "-queues", strconv.Itoa(queues), "-gogc", strconv.Itoa(gogc))
+	return exec.Command(os.Args[0], "-serve", addr.String(), "-queues", strconv.Itoa(b.queues), "-gogc", strconv.Itoa(b.gogc))
 }
 
-func measure(w *tabwriter.Writer, peer string, addr netip.AddrPort, count, values, queues, gogc int) error {
-	cmd := command(peer, addr, queues, gogc)
+func (b bench) measure(w *tabwriter.Writer, peer string, addr netip.AddrPort) error {
+	cmd := b.command(peer, addr)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err
@@ -81,15 +94,15 @@ func measure(w *tabwriter.Writer, peer string, addr netip.AddrPort, count, value
 	if err := neighbours(ctx, addr, 8); err != nil {
 		return err
 	}
-	l, err := newLoad(addr)
+	l, err := newLoad(addr, b.sources, b.row)
 	if err != nil {
 		return err
 	}
 	p := process(cmd.Process.Pid)
 	for _, kind := range kinds {
-		n := count
-		if kind.name == "put" {
-			n = values
+		n := b.count
+		if kind.kind == wire.Put {
+			n = b.values
 		}
 		before, err := p.cpu()
 		if err != nil {
