@@ -41,7 +41,7 @@ func (p *prober) putInParts(tid uint32, token []byte, values [][]byte, order fun
 		all = append(all, pkt.AppendPart(nil, piece))
 	}
 	for _, b := range order(all) {
-		p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: p.node}})
+		p.send(b)
 	}
 	synctest.Wait()
 	return p.received()
@@ -134,7 +134,7 @@ func TestPartsAreSentInBursts(t *testing.T) {
 		small := (&dht.Value{ID: 1, Data: []byte("v")}).Append(nil)
 		p.putInParts(2, token, [][]byte{small}, func(all [][]byte) [][]byte { return all[:1] })
 		get := (&wire.Packet{Kind: wire.Get, TID: 9, ID: stranger, InfoHash: key}).Append(nil)
-		p.conn.WriteBatch([]udpio.Message{{Buf: get, N: len(get), Addr: p.node}})
+		p.send(get)
 		parts, most := 0, 0
 		for range 200 {
 			synctest.Wait()
@@ -181,7 +181,7 @@ func TestNoLargeAnswerToAForgedSource(t *testing.T) {
 			t.Fatalf("Put alone = %v", err)
 		}
 		get := (&wire.Packet{Kind: wire.Get, TID: 9, ID: stranger, InfoHash: key}).Append(nil)
-		p.conn.WriteBatch([]udpio.Message{{Buf: get, N: len(get), Addr: p.node}})
+		p.send(get)
 		synctest.Wait()
 		size := 0
 		var pings []uint32
@@ -197,7 +197,7 @@ func TestNoLargeAnswerToAForgedSource(t *testing.T) {
 		}
 		for _, tid := range pings {
 			pong := (&wire.Packet{Kind: wire.Reply, TID: tid, ID: stranger, PublicAddr: n.Addr.Addr()}).Append(nil)
-			p.conn.WriteBatch([]udpio.Message{{Buf: pong, N: len(pong), Addr: p.node}})
+			p.send(pong)
 		}
 		synctest.Wait()
 		parts := 0
@@ -235,7 +235,7 @@ func TestIDIsNotHijacked(t *testing.T) {
 		thief := &prober{t, c.Net.Listen(netip.MustParseAddrPort("10.99.0.1:5000")), n.Addr}
 		b := (&wire.Packet{Kind: wire.Ping, TID: 1, ID: victim.ID()}).Append(nil)
 		for range 10 {
-			thief.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: n.Addr}})
+			thief.send(b)
 			dhttest.Pass(time.Second)
 		}
 		if n.Stats().Conflicts == 0 {
@@ -255,7 +255,7 @@ func TestForgedAnswers(t *testing.T) {
 		defer cancel()
 		for tid := range uint32(100) {
 			b := (&wire.Packet{Kind: wire.Reply, TID: tid, ID: stranger, Token: make([]byte, 32)}).Append(nil)
-			p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: n.Addr}})
+			p.send(b)
 		}
 		_, err := n.Ping(ctx, netip.MustParseAddrPort("10.99.0.2:5000"))
 		if !errors.Is(err, dhtnode.ErrTimeout) {
@@ -281,7 +281,7 @@ func TestUpdatesOnlyFromTheNodeListenedOn(t *testing.T) {
 			up := wire.Packet{Kind: wire.Update, TID: sid, ID: stranger, InfoHash: key, SocketID: sid, Version: 1}
 			up.SetValues([][]byte{v})
 			b := up.Append(nil)
-			p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: n.Addr}})
+			p.send(b)
 		}
 		dhttest.Pass(time.Second)
 		select {
@@ -322,7 +322,7 @@ func TestRefusingNodeIsLeftAlone(t *testing.T) {
 					a = wire.Packet{Kind: wire.Error, TID: q.TID, ID: stranger, Code: wire.CodeUnauthorized}
 				}
 				out := a.Append(nil)
-				p.conn.WriteBatch([]udpio.Message{{Buf: out, N: len(out), Addr: n.Addr}})
+				p.send(out)
 			}
 		}
 		if asked < 4 || asked > 60 {
@@ -335,7 +335,7 @@ func TestRateLimit(t *testing.T) {
 	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
 		b := (&wire.Packet{Kind: wire.Ping, TID: 1, ID: stranger}).Append(nil)
 		for range 3000 {
-			p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: n.Addr}})
+			p.send(b)
 		}
 		synctest.Wait()
 		if s := n.Stats(); s.Out["reply"] != 1024 || s.Drops["rate_limited"] != 3000-1024 {

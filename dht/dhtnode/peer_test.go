@@ -256,7 +256,7 @@ func TestAnswersWithoutToken(t *testing.T) {
 		by := &prober{t, p.conn, n.Addr}
 		b := (&wire.Packet{Kind: wire.Ping, TID: 99, ID: p.id}).Append(nil)
 		before := n.Stats()
-		p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: by.node}})
+		by.send(b)
 		dhttest.Pass(time.Second)
 		if s := n.Stats(); s.Drops["filtered"] == before.Drops["filtered"] || s.Out["reply"] != before.Out["reply"] {
 			t.Error("its packets still count")
@@ -319,7 +319,7 @@ func TestFarPutIsAcknowledgedAndDropped(t *testing.T) {
 			p := &prober{t, c.Net.Listen(netip.AddrPortFrom(netip.MustParseAddr("10.99.0.1"), uint16(5000+i))), n.Addr}
 			stored := n.Stats().Storage.Values
 			get := (&wire.Packet{Kind: wire.Get, TID: 1, ID: stranger, InfoHash: key}).Append(nil)
-			p.conn.WriteBatch([]udpio.Message{{Buf: get, N: len(get), Addr: n.Addr}})
+			p.send(get)
 			dhttest.Pass(time.Second)
 			var token []byte
 			for _, b := range p.received() {
@@ -331,7 +331,7 @@ func TestFarPutIsAcknowledgedAndDropped(t *testing.T) {
 			pkt := wire.Packet{Kind: wire.Put, TID: 2, ID: stranger, InfoHash: key, Token: token}
 			pkt.SetValues([][]byte{(&dht.Value{ID: 3, Data: []byte("v")}).Append(nil)})
 			b := pkt.Append(nil)
-			p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: n.Addr}})
+			p.send(b)
 			dhttest.Pass(time.Second)
 			acks := 0
 			for _, b := range p.received() {

@@ -62,10 +62,15 @@ type prober struct {
 	node netip.AddrPort
 }
 
+// send sends a packet.
+func (p *prober) send(b []byte) {
+	p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: p.node}})
+}
+
 // ask sends a packet and returns what comes back in the time upstream was given, without our own requests.
 func (p *prober) ask(b []byte) (answers [][]byte) {
 	p.t.Helper()
-	p.conn.WriteBatch([]udpio.Message{{Buf: b, N: len(b), Addr: p.node}})
+	p.send(b)
 	synctest.Wait()
 	return p.received()
 }

@@ -1,0 +1,385 @@
+package dhtnode_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/dhtnode"
+	"github.com/jirani/jirani/dht/dhttest"
+	"github.com/jirani/jirani/dht/wire"
+)
+
+// What real nodes were seen to do, or rely on, where no recorded probe says it.
+
+// parsed returns everything received, our node's own questions included.
+func (p *prober) parsed() (got []wire.Packet) {
+	for _, b := range p.all() {
+		var pkt wire.Packet
+		if err := pkt.Parse(b); err != nil {
+			p.t.Fatalf("our node sent a packet that does not parse: %v", err)
+		}
+		got = append(got, pkt)
+	}
+	return got
+}
+
+// putByHand encodes a put at "k" of serialised values, created at that Unix time unless it is 0.
+func putByHand(token []byte, created int64, values ...[]byte) []byte {
+	p := wire.Packet{Kind: wire.Put, TID: 7, ID: stranger, InfoHash: dht.HashText("k"), Token: token}
+	p.HasCreated, p.Created = created != 0, created
+	p.SetValues(values)
+	return p.Append(nil)
+}
+
+func listenByHand(token []byte, q dht.Query) []byte {
+	p := wire.Packet{Kind: wire.Listen, TID: 8, ID: stranger, InfoHash: dht.HashText("k"), Token: token, SocketID: 9, Version: 1,
+		HasQuery: !q.IsZero(), Query: q}
+	return p.Append(nil)
+}
+
+func serialised(id dht.ValueID, size int) []byte {
+	return (&dht.Value{ID: id, Data: make([]byte, size)}).Append(nil)
+}
+
+// TestPutIsJudgedByItsAge: what is over when it arrives is acknowledged and not stored; the future counts as now (docs/protocols/opendht.md §3.7).
+func TestPutIsJudgedByItsAge(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		token := p.token(stranger)
+		now := time.Now().Unix()
+		for i, tt := range []struct {
+			created int64
+			stored  int
+		}{{now - 1000, 0}, {-5, 0}, {now + 1000, 1}, {now - 500, 2}} {
+			v := serialised(dht.ValueID(i+1), 5)
+			if got := kindsOf(p.ask(putByHand(token, tt.created, v))); !slices.Equal(got, []wire.Kind{wire.Reply}) {
+				t.Errorf("created %+d s: answers %v", tt.created-now, got)
+			}
+			if got := n.Stats().Storage.Values; got != tt.stored {
+				t.Errorf("created %+d s: %d values stored, want %d", tt.created-now, got, tt.stored)
+			}
+		}
+		dhttest.Pass(102 * time.Second)
+		if got := n.Stats().Storage.Values; got != 1 {
+			t.Errorf("%d values when that of 500 s ago is over", got)
+		}
+		dhttest.Pass(500 * time.Second)
+		if got := n.Stats().Storage.Values; got != 0 {
+			t.Errorf("%d values when that of the future has had its ten minutes", got)
+		}
+	})
+}
+
+// TestPutOfUnreadableValues: a value that does not parse is skipped, a put of nothing else is not answered, and an id of 0 ends a put
+// (§2, §3.2).
+func TestPutOfUnreadableValues(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		token := p.token(stranger)
+		junk := []byte{0x80}
+		for _, tt := range []struct {
+			name   string
+			values [][]byte
+			want   []wire.Kind
+			stored int
+		}{
+			{"nothing readable", [][]byte{junk}, nil, 0},
+			{"one readable", [][]byte{junk, serialised(3, 5), junk}, []wire.Kind{wire.Reply}, 1},
+			{"no id", [][]byte{serialised(4, 5), serialised(0, 5), serialised(5, 5)}, []wire.Kind{wire.Reply, wire.Error}, 2},
+		} {
+			if got := kindsOf(p.ask(putByHand(token, 0, tt.values...))); !slices.Equal(got, tt.want) {
+				t.Errorf("%s: answers %v, want %v", tt.name, got, tt.want)
+			}
+			if got := n.Stats().Storage.Values; got != tt.stored {
+				t.Errorf("%s: %d values stored, want %d", tt.name, got, tt.stored)
+			}
+		}
+	})
+}
+
+// TestNodesOfTheFamiliesWanted: without `w` those of the family the question came over, otherwise those asked for (§3.1).
+func TestNodesOfTheFamiliesWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := dhttest.NewCluster(t, dhttest.Link{})
+		defer c.Stop()
+		v6 := func(i int) netip.AddrPort {
+			return netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::1", i)), 4222)
+		}
+		entry := []string{dhttest.Addr(1).String(), v6(1).String()}
+		n := c.StartOn(dhtnode.Config{}, dhttest.Addr(1), v6(1))
+		c.StartOn(dhtnode.Config{Bootstrap: entry}, dhttest.Addr(2), v6(2))
+		dhttest.Pass(time.Minute)
+		over4 := &prober{t, c.Net.Listen(netip.MustParseAddrPort("10.99.0.1:5000")), n.Addr}
+		over6 := &prober{t, c.Net.Listen(netip.MustParseAddrPort("[2001:db8:99::1]:5000")), v6(1)}
+		for _, tt := range []struct {
+			by        *prober
+			want      wire.Want
+			four, six bool
+		}{
+			{over4, 0, true, false}, {over6, 0, false, true},
+			{over4, wire.Want6, false, true}, {over6, wire.Want4, true, false}, {over4, wire.Want4 | wire.Want6, true, true},
+		} {
+			for _, kind := range []wire.Kind{wire.Find, wire.Get} {
+				q := wire.Packet{Kind: kind, TID: 9, ID: stranger, InfoHash: dht.HashText("x"), Want: tt.want}
+				answers := tt.by.ask(q.Append(nil))
+				var a wire.Packet
+				if len(answers) != 1 || a.Parse(answers[0]) != nil {
+					t.Fatalf("%v wanting %d: %d answers", kind, tt.want, len(answers))
+				}
+				if len(a.Nodes4) > 0 != tt.four || len(a.Nodes6) > 0 != tt.six || len(a.Token) == 0 {
+					t.Errorf("%v wanting %d over %v: n4 %d bytes, n6 %d bytes", kind, tt.want, tt.by.node, len(a.Nodes4), len(a.Nodes6))
+				}
+			}
+		}
+	})
+}
+
+// observe collects what comes for a while, with the time each took to come.
+func (p *prober) observe(d time.Duration, take func(after time.Duration, q *wire.Packet)) {
+	start := time.Now()
+	for time.Since(start) < d {
+		synctest.Wait()
+		for _, q := range p.parsed() {
+			take(time.Since(start), &q)
+		}
+		dhttest.Pass(10 * time.Millisecond)
+	}
+}
+
+// TestPushesAreRepeated: an update is sent three times, its parts each time, at the pace of any request (§8, §11.3); who answers none of
+// them is not told more.
+func TestPushesAreRepeated(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		token := p.token(stranger)
+		p.putInParts(5, token, [][]byte{serialised(1, 700)}, func(all [][]byte) [][]byte { return all })
+		p.send(listenByHand(token, dht.Query{}))
+		var updates []time.Duration
+		parts := 0
+		p.observe(20*time.Second, func(after time.Duration, q *wire.Packet) {
+			switch q.Kind {
+			case wire.Update:
+				updates = append(updates, after)
+			case wire.Part:
+				parts++
+			}
+		})
+		if len(updates) != 3 || parts != 3 {
+			t.Fatalf("updates after %v, with %d parts", updates, parts)
+		}
+		first, second := updates[1]-updates[0], updates[2]-updates[1]
+		if first < time.Second || first > 1300*time.Millisecond || second < 2*time.Second || second > 2800*time.Millisecond {
+			t.Errorf("repeated after %v and %v", first, second)
+		}
+		if got := kindsOf(p.ask(putByHand(token, 0, serialised(2, 5)))); !slices.Equal(got, []wire.Kind{wire.Reply}) {
+			t.Errorf("a listener that does not answer is still told: %v", got)
+		}
+	})
+}
+
+// TestEndOfLifeIsPushedToAll: expired ids go to listeners whatever their filter (§11.3).
+func TestEndOfLifeIsPushedToAll(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		token := p.token(stranger)
+		p.ask(listenByHand(token, dht.Query{Where: []dht.FieldValue{dht.WhereID(501)}}))
+		p.ask(putByHand(token, time.Now().Unix()-590, serialised(5, 5)))
+		var expired []dht.ValueID
+		p.observe(12*time.Second, func(after time.Duration, q *wire.Packet) {
+			if q.Kind != wire.Update || len(q.Values) > 0 {
+				return
+			}
+			p.send((&wire.Packet{Kind: wire.Reply, TID: q.TID, ID: stranger}).Append(nil))
+			expired = append(expired, q.Expired...)
+		})
+		if !slices.Equal(expired, []dht.ValueID{5}) {
+			t.Errorf("heard of the end of %v", expired)
+		}
+	})
+}
+
+// TestStoredValuesArePushedInGroups: a new listener gets what is there in messages of some 56 KiB (§4.1).
+func TestStoredValuesArePushedInGroups(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		for i := range 4 {
+			v := &dht.Value{ID: dht.ValueID(i + 1), Data: make([]byte, 30<<10)}
+			n.Put(t.Context(), dht.HashText("k"), v, dhtnode.PutOptions{}) // alone: kept here only
+		}
+		p.send(listenByHand(p.token(stranger), dht.Query{}))
+		groups := map[uint32]int{}
+		p.observe(100*time.Millisecond, func(_ time.Duration, q *wire.Packet) {
+			if q.Kind == wire.Update {
+				groups[q.TID] = len(q.Values)
+			}
+		})
+		if len(groups) != 2 {
+			t.Errorf("values in each message: %v", groups)
+		}
+	})
+}
+
+// TestGetAsksForIDsFirst, then for one value at a time, with the caller's conditions in the first question (§10.2).
+func TestGetAsksForIDsFirst(t *testing.T) {
+	peered(t, dhtnode.Config{}, func(t *testing.T, c *dhttest.Cluster, n *dhttest.Node, p *peer) {
+		stored := []*dht.Value{{ID: 1, Data: []byte("one")}, {ID: 2, Data: []byte("two")}}
+		var mu sync.Mutex
+		var asked []dht.Query
+		p.act(func(q, a *wire.Packet) *wire.Packet {
+			if q.Kind != wire.Get {
+				return a
+			}
+			mu.Lock()
+			asked = append(asked, q.Query.Clone())
+			mu.Unlock()
+			if len(q.Query.Select) > 0 {
+				a.Fields = wire.AppendFields(nil, q.Query.Select, stored)
+				return a
+			}
+			for _, v := range stored {
+				if q.Query.Match(v) {
+					a.SetValues([][]byte{v.Append(nil)})
+				}
+			}
+			return a
+		})
+		found := 0
+		q := dht.Query{Where: []dht.FieldValue{dht.WhereType(0)}}
+		if err := n.Get(t.Context(), dht.HashText("k"), q, func(*dht.Value) bool { found++; return true }); err != nil || found != 2 {
+			t.Fatalf("found %d values: %v", found, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		var got [][]byte
+		for i := range asked {
+			got = append(got, asked[i].Append(nil))
+		}
+		var want [][]byte
+		for _, q := range []dht.Query{
+			{Select: []dht.Field{dht.FieldID}, Where: q.Where},
+			{Where: []dht.FieldValue{dht.WhereID(1)}}, {Where: []dht.FieldValue{dht.WhereID(2)}},
+		} {
+			want = append(want, q.Append(nil))
+		}
+		if !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("asked %x, want %x", got, want)
+		}
+	})
+}
+
+// TestListenUsesTheNewestToken: those in answers to listens and in pushes replace the one of the last find (§3.4, §19.2 requirement 15).
+func TestListenUsesTheNewestToken(t *testing.T) {
+	peered(t, dhtnode.Config{}, func(t *testing.T, c *dhttest.Cluster, n *dhttest.Node, p *peer) {
+		var mu sync.Mutex
+		var used []string
+		var socket uint32
+		p.act(func(q, a *wire.Packet) *wire.Packet {
+			if q.Kind == wire.Listen {
+				mu.Lock()
+				used, socket = append(used, string(q.Token)), q.SocketID
+				mu.Unlock()
+				a.Token = []byte("of a listen")
+			}
+			return a
+		})
+		l, err := n.Listen(dht.HashText("k"), dht.Query{}, func(dhtnode.Event) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Cancel()
+		dhttest.Pass(30 * time.Second)
+		push := &wire.Packet{Kind: wire.Update, TID: 3, ID: p.id, SocketID: socket, Token: []byte("of a push"), Expired: []dht.ValueID{77}}
+		(&prober{t, p.conn, n.Addr}).send(push.Append(nil))
+		dhttest.Pass(20 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(used) != 3 || used[1] != "of a listen" || used[2] != "of a push" {
+			t.Errorf("tokens used: %q", used)
+		}
+	})
+}
+
+// TestHowFarOperationsReach: a put goes to the eight closest nodes and no other, a listen to the four closest (§10.3).
+func TestHowFarOperationsReach(t *testing.T) {
+	network(t, 40, dhttest.Link{Latency: latency}, func(t *testing.T, c *dhttest.Cluster) {
+		key := dht.HashText("k")
+		order := nearest(c, key)
+		n := order[len(order)-1]
+		if _, err := n.Find(t.Context(), key); err != nil { // who the closest are is known before anything is sent to them
+			t.Fatal(err)
+		}
+		put(t, n, key, text("v"), dhtnode.PutOptions{})
+		l, err := n.Listen(key, dht.Query{}, func(dhtnode.Event) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Cancel()
+		dhttest.Pass(15 * time.Second)
+		for i, o := range order[:len(order)-1] {
+			s := o.Stats().Storage
+			if stores, listens := s.Values == 1, s.Listeners == 1; stores != (i < 8) || listens != (i < 4) {
+				t.Errorf("node %d by distance: stores %v, is listened on %v", i, stores, listens)
+			}
+		}
+	})
+}
+
+// TestEveryPacketNamesTheNetwork, and a client says that it is one (§2.1, §4.1).
+func TestEveryPacketNamesTheNetwork(t *testing.T) {
+	alone(t, dhtnode.Config{Network: 42, Client: true}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		seen := map[wire.Kind]bool{}
+		var token []byte
+		take := func(_ time.Duration, q *wire.Packet) {
+			seen[q.Kind] = true
+			if q.Network != 42 || !q.Client {
+				t.Errorf("%v: network %d, client %v", q.Kind, q.Network, q.Client)
+			}
+			if len(q.Token) > 0 {
+				token = bytes.Clone(q.Token)
+			}
+		}
+		say := func(q wire.Packet, values ...[]byte) {
+			q.ID, q.Network, q.InfoHash, q.Token, q.TID = stranger, 42, dht.HashText("k"), token, q.TID+1
+			q.SetValues(values)
+			p.send(q.Append(nil))
+			if wire.Fragmented(values) {
+				for piece := range wire.EachPart(values) {
+					p.send(q.AppendPart(nil, piece))
+				}
+			}
+			p.observe(10*time.Millisecond, take)
+		}
+		say(wire.Packet{Kind: wire.Find})
+		say(wire.Packet{Kind: wire.Put}, serialised(1, 700))
+		say(wire.Packet{Kind: wire.Get})
+		say(wire.Packet{Kind: wire.Refresh, HasValueID: true, ValueID: 99})
+		say(wire.Packet{Kind: wire.Listen, SocketID: 9, Version: 1})
+		for _, k := range []wire.Kind{wire.Reply, wire.Error, wire.Part, wire.Update, wire.Ping} {
+			if !seen[k] {
+				t.Errorf("no %v was seen", k)
+			}
+		}
+	})
+}
+
+// TestFirstContactIsAskedSoon: who talks to a node that has met nobody for long is asked for its neighbours a second later (§9.4).
+func TestFirstContactIsAskedSoon(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		dhttest.Pass(10 * time.Minute)
+		p.send((&wire.Packet{Kind: wire.Ping, TID: 1, ID: stranger}).Append(nil))
+		found := time.Duration(0)
+		p.observe(2*time.Second, func(after time.Duration, q *wire.Packet) {
+			switch {
+			case q.Kind == wire.Find && found == 0:
+				found = after
+			case q.Kind == wire.Ping:
+				p.send((&wire.Packet{Kind: wire.Reply, TID: q.TID, ID: stranger}).Append(nil))
+			}
+		})
+		if found == 0 || found > 1100*time.Millisecond {
+			t.Errorf("asked after %v", found)
+		}
+	})
+}
