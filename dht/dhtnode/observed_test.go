@@ -263,8 +263,24 @@ func TestGetAsksForIDsFirst(t *testing.T) {
 		} {
 			want = append(want, q.Append(nil))
 		}
+		slices.SortFunc(got[min(1, len(got)):], bytes.Compare) // the values are asked for at once
 		if !slices.EqualFunc(got, want, bytes.Equal) {
 			t.Errorf("asked %x, want %x", got, want)
+		}
+	})
+}
+
+// TestGetTakesValuesAnsweredAtOnce: a node may answer the question for ids with the values (§10.2).
+func TestGetTakesValuesAnsweredAtOnce(t *testing.T) {
+	peered(t, dhtnode.Config{}, func(t *testing.T, c *dhttest.Cluster, n *dhttest.Node, p *peer) {
+		p.act(func(q, a *wire.Packet) *wire.Packet {
+			if q.Kind == wire.Get {
+				a.SetValues([][]byte{serialised(1, 5)})
+			}
+			return a
+		})
+		if got := get(t, n, dht.HashText("k")); len(got) != 1 {
+			t.Errorf("found %d values", len(got))
 		}
 	})
 }
@@ -364,22 +380,90 @@ func TestEveryPacketNamesTheNetwork(t *testing.T) {
 	})
 }
 
-// TestFirstContactIsAskedSoon: who talks to a node that has met nobody for long is asked for its neighbours a second later (§9.4).
+// TestFirstContactIsAskedSoon: when somebody new comes to a node that has met nobody for long, it looks around a second later (§9.4).
 func TestFirstContactIsAskedSoon(t *testing.T) {
-	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+	peered(t, dhtnode.Config{}, func(t *testing.T, c *dhttest.Cluster, n *dhttest.Node, old *peer) {
 		dhttest.Pass(10 * time.Minute)
+		p := &prober{t, c.Net.Listen(netip.MustParseAddrPort("10.99.1.1:5000")), n.Addr}
+		old.take()
 		p.send((&wire.Packet{Kind: wire.Ping, TID: 1, ID: stranger}).Append(nil))
-		found := time.Duration(0)
-		p.observe(2*time.Second, func(after time.Duration, q *wire.Packet) {
-			switch {
-			case q.Kind == wire.Find && found == 0:
-				found = after
-			case q.Kind == wire.Ping:
+		finds := 0
+		p.observe(1200*time.Millisecond, func(after time.Duration, q *wire.Packet) {
+			switch q.Kind {
+			case wire.Find:
+				finds++
+			case wire.Ping:
 				p.send((&wire.Packet{Kind: wire.Reply, TID: q.TID, ID: stranger}).Append(nil))
 			}
 		})
-		if found == 0 || found > 1100*time.Millisecond {
-			t.Errorf("asked after %v", found)
+		if finds += len(old.take(wire.Find)); finds == 0 {
+			t.Error("nobody was asked")
+		}
+	})
+}
+
+// TestOnlyRequestsAndPushesAreLimited: answers never count against the rate of their sender (§13.1).
+func TestOnlyRequestsAndPushesAreLimited(t *testing.T) {
+	alone(t, dhtnode.Config{RateLimitPerSource: 2}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		for _, tt := range []struct {
+			kind    wire.Kind
+			dropped uint64
+		}{{wire.Reply, 0}, {wire.Error, 0}, {wire.Push, 3}} {
+			for range 5 {
+				p.send((&wire.Packet{Kind: tt.kind, TID: 7, ID: stranger, Code: wire.CodeNotFound, Expired: []dht.ValueID{1}}).Append(nil))
+			}
+			synctest.Wait()
+			if got := n.Stats().Drops["rate_limited"]; got != tt.dropped {
+				t.Errorf("%d of 5 %vs dropped, want %d", got, tt.kind, tt.dropped)
+			}
+		}
+	})
+}
+
+// TestPartsOfUnaskedReplies: a fragmented answer to nothing is not put together (§19.2 requirement 5).
+func TestPartsOfUnaskedReplies(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		p.token(stranger)
+		reply := wire.Packet{Kind: wire.Reply, TID: 77, ID: stranger, Token: make([]byte, 32)}
+		values := [][]byte{serialised(1, 700)}
+		reply.SetValues(values)
+		p.ask(reply.Append(nil))
+		for piece := range wire.EachPart(values) {
+			p.ask(reply.AppendPart(nil, piece))
+		}
+		if s := n.Stats(); s.ReassemblySets != 0 || s.Parts["stray"] != 1 || s.Drops["unasked"] == 0 {
+			t.Errorf("%d sets, parts %v, drops %v", s.ReassemblySets, s.Parts, s.Drops)
+		}
+	})
+}
+
+// TestAnswersAreBounded: neither all values nor all rows of a crowded place go into one answer (§19.3 requirement 30).
+func TestAnswersAreBounded(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		for i := range 1100 {
+			v := &dht.Value{ID: dht.ValueID(i + 1), Data: []byte("v")}
+			n.Put(t.Context(), dht.HashText("k"), v, dhtnode.PutOptions{}) // alone: kept here only
+		}
+		p.ask(putByHand(p.token(stranger), 0, serialised(1, 5))) // shows the token
+		get := wire.Packet{Kind: wire.Get, TID: 9, ID: stranger, InfoHash: dht.HashText("k"), HasQuery: true,
+			Query: dht.Query{Select: []dht.Field{dht.FieldID}}}
+		p.send(get.Append(nil))
+		get.TID, get.HasQuery = 10, false
+		p.send(get.Append(nil))
+		values, rows := 0, 0
+		p.observe(10*time.Millisecond, func(_ time.Duration, q *wire.Packet) {
+			switch {
+			case q.Kind == wire.Reply && q.TID == 10:
+				values = len(q.Values)
+			case q.Kind == wire.Reply && q.TID == 9:
+				_, all, err := wire.ParseFields(q.Fields)
+				if rows = len(all); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if values != 1000 || rows != wire.MaxRows {
+			t.Errorf("%d values and %d rows of 1100", values, rows)
 		}
 	})
 }
