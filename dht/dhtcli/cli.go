@@ -126,14 +126,8 @@ func run(args []string, stdin io.Reader, stdout io.Writer) error {
 	if len(o.args) != cmd.args {
 		return fmt.Errorf("%s takes %d arguments, not %d: %w", args[0], cmd.args, len(o.args), errMisuse)
 	}
-	ctx := context.Background()
-	if o.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.timeout)
-		defer cancel()
-	}
 	s := &session{options: o, in: stdin, out: printer{stdout, o.json}}
-	return s.with(ctx, func() error { return cmd.run(ctx, s) })
+	return s.with(context.Background(), func(ctx context.Context) error { return cmd.run(ctx, s) })
 }
 
 func parse(name string, args []string) (o options, err error) {
@@ -192,8 +186,8 @@ type session struct {
 	node *dhtnode.Node
 }
 
-// with runs f while the node runs.
-func (s *session) with(ctx context.Context, f func() error) error {
+// with runs f while the node runs. The time f may take is not the node's.
+func (s *session) with(ctx context.Context, f func(context.Context) error) error {
 	cfg := dhtnode.Config{Network: uint32(s.network), Bootstrap: s.bootstrap, Client: true, NoPublish: true}
 	if s.identity != "" {
 		id, err := dhtcrypto.Load(s.identity, nil)
@@ -223,7 +217,12 @@ func (s *session) with(ctx context.Context, f func() error) error {
 		s.node.Run(running)
 	}()
 	defer func() { cancel(); <-ended }()
-	return f()
+	if s.timeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, s.timeout)
+		defer stop()
+	}
+	return f(ctx)
 }
 
 // open binds a socket of each family the machine has.
