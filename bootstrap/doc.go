@@ -7,8 +7,8 @@
 // # Being there
 //
 // The server starts with an empty table and serves from the first moment. When it loses all contact it goes on
-// answering and tries its entry points again, waiting longer each time, up to a day; what others send it connects it at
-// once. It never asks a dead node more than three times.
+// answering and tries its entry points again, waiting longer each time, up to a quarter of an hour; what others send it
+// connects it at once. It never asks a dead node more than three times.
 //
 // # Ready
 //
