@@ -14,7 +14,8 @@ import (
 	"github.com/jirani/jirani/internal/udpio"
 )
 
-// maxAutoQueues is how many sockets an address gets by itself: a node of the public network is far from needing more.
+// maxAutoQueues is how many sockets an address gets by itself at most, one for every two processors: one answers some hundred thousand
+// requests a second, and each more splits the batches, so that on two processors a second one cost a quarter more for every answer.
 const maxAutoQueues = 4
 
 // listen binds every address, several sockets each. On failure none stays open.
@@ -48,7 +49,7 @@ func queues(cfg Config) int {
 	case cfg.Queues > 0:
 		return cfg.Queues
 	}
-	return min(runtime.GOMAXPROCS(0), maxAutoQueues)
+	return min(max(runtime.GOMAXPROCS(0)/2, 1), maxAutoQueues)
 }
 
 // noIPv6 reports whether binding failed because the machine has no IPv6, or not this address of it.

@@ -47,7 +47,7 @@ func main() {
 	flag.IntVar(&b.values, "values", 100_000, "values stored for the memory row")
 	flag.IntVar(&b.sources, "sources", 4, "addresses the requests come from, up to 65536")
 	flag.IntVar(&b.row, "row", inFlight, "requests that one source sends in a row")
-	flag.IntVar(&b.queues, "queues", 2, "receive queues of our node")
+	flag.IntVar(&b.queues, "queues", 1, "receive queues of our node")
 	flag.IntVar(&b.gogc, "gogc", 100, "GOGC of our node")
 	serve := flag.String("serve", "", "be the node measured, on this `address`")
 	only := flag.String("only", "", "measure one `peer`: jirani or dhtnode")
