@@ -1,59 +1,21 @@
 package dht_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/vectors"
 )
 
-// vector is one line of testdata/vectors; see the README there.
-type vector struct {
-	Dir, Name, Hex, Notes string
-}
-
-func (v vector) bytes(t testing.TB) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(v.Hex)
-	if err != nil {
-		t.Fatalf("%s: %v", v.Name, err)
-	}
-	return b
-}
-
-func loadVectors(t testing.TB, file string) []vector {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var vs []vector
-	s := bufio.NewScanner(bytes.NewReader(b))
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var v vector
-		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		vs = append(vs, v)
-	}
-	return vs
-}
+const vectorDir = "testdata/vectors/" // see the README there
 
 // byName indexes values-crypto.jsonl.
 func byName(t testing.TB) map[string][]byte {
 	t.Helper()
-	m := make(map[string][]byte)
-	for _, v := range loadVectors(t, "values-crypto.jsonl") {
-		m[v.Name] = v.bytes(t)
-	}
-	return m
+	return vectors.ByName(t, vectorDir+"values-crypto.jsonl")
 }
 
 // packedValues are the vectors that are whole serialised values.
@@ -66,8 +28,8 @@ func packedValues(t testing.TB) map[string][]byte {
 			m[name] = b
 		}
 	}
-	for _, v := range loadVectors(t, "captured-values.jsonl") {
-		m["captured/"+v.Name] = v.bytes(t)
+	for name, b := range vectors.ByName(t, vectorDir+"captured-values.jsonl") {
+		m["captured/"+name] = b
 	}
 	return m
 }

@@ -2,16 +2,13 @@ package dhtcrypto_test
 
 import (
 	"bytes"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/dhtcrypto"
+	"github.com/jirani/jirani/dht/vectors"
 	"github.com/jirani/jirani/dht/wire"
 	"github.com/jirani/jirani/internal/msgpack"
 )
@@ -20,19 +17,11 @@ import (
 // its PEM starts right after a msgpack header.
 func negativeSerial(t testing.TB) *dht.Value {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(vectorDir, "wire-2.4.12.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var pieces []byte
-	for line := range strings.Lines(string(b)) {
-		var v struct{ Name, Hex string }
-		if err := json.Unmarshal([]byte(line), &v); err != nil {
-			t.Fatal(err)
-		}
-		if raw, err := hex.DecodeString(v.Hex); err == nil && v.Name == "part" && len(pieces) < 2000 {
+	for _, v := range vectors.Load(t, filepath.Join(vectorDir, "wire-2.4.12.jsonl")) {
+		if v.Name == "part" && len(pieces) < 2000 {
 			var p wire.Packet
-			if err := p.Parse(raw); err != nil {
+			if err := p.Parse(v.Bytes(t)); err != nil {
 				t.Fatal(err)
 			}
 			pieces = append(pieces, p.Pieces[0].Data...)

@@ -1,10 +1,7 @@
 package dhtcrypto_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,30 +9,14 @@ import (
 
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/dhtcrypto"
+	"github.com/jirani/jirani/dht/vectors"
 )
 
 const vectorDir = "../testdata/vectors" // see the README there
 
-// loadVectors indexes a file by name.
 func loadVectors(t testing.TB, file string) map[string][]byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(vectorDir, file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := make(map[string][]byte)
-	s := bufio.NewScanner(bytes.NewReader(b))
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var v struct{ Name, Hex string }
-		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		if m[v.Name], err = hex.DecodeString(v.Hex); err != nil {
-			t.Fatalf("%s: %v", v.Name, err)
-		}
-	}
-	return m
+	return vectors.ByName(t, filepath.Join(vectorDir, file))
 }
 
 func loadIdentity(t testing.TB, name string) dhtcrypto.Identity {

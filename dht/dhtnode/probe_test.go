@@ -1,12 +1,9 @@
 package dhtnode_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -16,32 +13,10 @@ import (
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/dhtnode"
 	"github.com/jirani/jirani/dht/dhttest"
+	"github.com/jirani/jirani/dht/vectors"
 	"github.com/jirani/jirani/dht/wire"
 	"github.com/jirani/jirani/internal/udpio"
 )
-
-// vector is one line of a probe file: a request somebody made by hand ("out") or what OpenDHT 4.3 said to it ("in",
-// "none").
-type vector struct{ Dir, Name, Hex string }
-
-func vectors(t *testing.T, file string) (all []vector) {
-	t.Helper()
-	f, err := os.Open("../testdata/vectors/" + file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sc := bufio.NewScanner(f)
-	sc.Buffer(nil, 1<<20)
-	for sc.Scan() {
-		var v vector
-		if err := json.Unmarshal(sc.Bytes(), &v); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, v)
-	}
-	return all
-}
 
 // differs lists the probes that we answer otherwise on purpose.
 var differs = map[string]string{
@@ -111,7 +86,7 @@ func (p *prober) token(id dht.InfoHash) []byte {
 // but for their transaction number.
 func TestProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := vectors(t, "probe-4.3.jsonl")
+		all := vectors.Load(t, "../testdata/vectors/probe-4.3.jsonl")
 		c := dhttest.NewCluster(t, dhttest.Link{})
 		defer c.Stop()
 		probers := map[string]*prober{}
@@ -127,7 +102,7 @@ func TestProbes(t *testing.T) {
 			if out.Dir != "out" {
 				t.Fatalf("line %d is no request", i)
 			}
-			var want, unrecorded []vector
+			var want, unrecorded []vectors.Vector
 			for i+1 < len(all) && all[i+1].Dir != "out" {
 				i++
 				switch {
@@ -146,14 +121,14 @@ func TestProbes(t *testing.T) {
 				second := unrecorded[0]
 				second.Hex = strings.Replace(second.Hex, "cd15b3", "cd15b4", 1)
 				unrecorded = slices.Insert(unrecorded, 1, second)
-				put := vector{Dir: "out", Name: "put_501", Hex: put501}
+				put := vectors.Vector{Dir: "out", Name: "put_501", Hex: put501}
 				checkProbe(t, probers, put, unrecorded)
 			}
 		}
 	})
 }
 
-func checkProbe(t *testing.T, probers map[string]*prober, out vector, want []vector) {
+func checkProbe(t *testing.T, probers map[string]*prober, out vectors.Vector, want []vectors.Vector) {
 	t.Helper()
 	b, _ := hex.DecodeString(out.Hex)
 	var req wire.Packet

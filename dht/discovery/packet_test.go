@@ -3,33 +3,18 @@ package discovery
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/vectors"
 )
 
-type vector struct{ Dir, Name, Hex string }
-
-func vectors(tb testing.TB) (packets [][]byte) {
+func recorded(tb testing.TB) (packets [][]byte) {
 	tb.Helper()
-	b, err := os.ReadFile("testdata/discovery.jsonl")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		var v vector
-		if err := json.Unmarshal([]byte(line), &v); err != nil {
-			tb.Fatal(err)
-		}
-		p, err := hex.DecodeString(v.Hex)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		packets = append(packets, p)
+	for _, v := range vectors.Load(tb, "../testdata/vectors/discovery.jsonl") {
+		packets = append(packets, v.Bytes(tb))
 	}
 	return packets
 }
@@ -45,7 +30,7 @@ func encode(isQuery bool, services []Service) []byte {
 func TestVectors(t *testing.T) {
 	t.Parallel()
 	queries, nodes := 0, 0
-	for _, p := range vectors(t) {
+	for _, p := range recorded(t) {
 		isQuery, services, err := Parse(p)
 		if err != nil {
 			t.Fatalf("Parse(%x): %v", p, err)
@@ -119,7 +104,7 @@ func TestMalformed(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, p := range vectors(f) {
+	for _, p := range recorded(f) {
 		f.Add(p)
 	}
 	f.Add(AppendAnnouncement(nil, []Service{{ServiceJami, Account{dht.HashText("a"), "name"}.Append(nil)}}))

@@ -1,42 +1,22 @@
 package pht_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/pht"
+	"github.com/jirani/jirani/dht/vectors"
 )
 
-// loadVectors reads ../testdata/vectors/values-crypto.jsonl; see the README there.
 func loadVectors(t testing.TB) map[string][]byte {
 	t.Helper()
-	b, err := os.ReadFile("../testdata/vectors/values-crypto.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := make(map[string][]byte)
-	s := bufio.NewScanner(bytes.NewReader(b))
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var v struct{ Name, Hex string }
-		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
-			t.Fatal(err)
-		}
-		if m[v.Name], err = hex.DecodeString(v.Hex); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
+	return vectors.ByName(t, "../testdata/vectors/values-crypto.jsonl")
 }
 
 func TestPrefixVectors(t *testing.T) {

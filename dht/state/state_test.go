@@ -1,7 +1,6 @@
 package state_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/state"
+	"github.com/jirani/jirani/dht/vectors"
 )
 
 // Shortly after the 4.3 file of the vectors was written.
@@ -25,26 +25,9 @@ var written = time.Date(2026, 11, 21, 6, 58, 0, 0, time.UTC)
 
 func tenMinutes(dht.ValueTypeID) time.Duration { return 10 * time.Minute }
 
-// loadVectors reads ../testdata/vectors/state.jsonl; see the README there.
 func loadVectors(t testing.TB) map[string][]byte {
 	t.Helper()
-	b, err := os.ReadFile("../testdata/vectors/state.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := make(map[string][]byte)
-	s := bufio.NewScanner(bytes.NewReader(b))
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var v struct{ Name, Hex string }
-		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
-			t.Fatal(err)
-		}
-		if m[v.Name], err = hex.DecodeString(v.Hex); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
+	return vectors.ByName(t, "../testdata/vectors/state.jsonl")
 }
 
 func TestVectors(t *testing.T) {

@@ -23,9 +23,9 @@ func captured40k(t testing.TB) (header []byte, parts [][]byte) {
 	for _, v := range loadVectors(t, "fragmented-put-40k.jsonl")["fragmented-put-40k.jsonl"] {
 		switch v.Name {
 		case "header":
-			header = v.bytes(t)
+			header = v.Bytes(t)
 		case "part":
-			parts = append(parts, v.bytes(t))
+			parts = append(parts, v.Bytes(t))
 		}
 	}
 	if len(parts) != 33 {

@@ -1,55 +1,27 @@
 package wire_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/vectors"
 	"github.com/jirani/jirani/dht/wire"
 )
 
-// vector is one line of ../testdata/vectors; see the README there.
-type vector struct {
-	Dir, Name, Hex, Notes string
-}
-
-func (v vector) bytes(t testing.TB) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(v.Hex)
-	if err != nil {
-		t.Fatalf("%s: %v", v.Name, err)
-	}
-	return b
-}
-
-func loadVectors(t testing.TB, pattern string) map[string][]vector {
+// loadVectors reads the files of ../testdata/vectors that match; see the README there.
+func loadVectors(t testing.TB, pattern string) map[string][]vectors.Vector {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("..", "testdata", "vectors", pattern))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no vectors match %s: %v", pattern, err)
 	}
-	all := make(map[string][]vector)
+	all := make(map[string][]vectors.Vector)
 	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := bufio.NewScanner(bytes.NewReader(b))
-		s.Buffer(nil, 1<<20)
-		for s.Scan() {
-			var v vector
-			if err := json.Unmarshal(s.Bytes(), &v); err != nil {
-				t.Fatalf("%s: %v", f, err)
-			}
-			all[filepath.Base(f)] = append(all[filepath.Base(f)], v)
-		}
+		all[filepath.Base(f)] = vectors.Load(t, f)
 	}
 	return all
 }
@@ -61,7 +33,7 @@ func allPackets(t testing.TB) [][]byte {
 		for _, vs := range loadVectors(t, pattern) {
 			for _, v := range vs {
 				if v.Dir != "none" && v.Hex != "" {
-					all = append(all, v.bytes(t))
+					all = append(all, v.Bytes(t))
 				}
 			}
 		}
@@ -85,9 +57,9 @@ func TestVectorsRoundTrip(t *testing.T) {
 	}
 }
 
-func roundTrip(t *testing.T, file string, v vector) {
+func roundTrip(t *testing.T, file string, v vectors.Vector) {
 	t.Helper()
-	b := v.bytes(t)
+	b := v.Bytes(t)
 	var p wire.Packet
 	if err := p.Parse(b); err != nil {
 		if v.Dir == "out" && refused[v.Name] {
@@ -167,7 +139,7 @@ func TestAnsweredProbesParse(t *testing.T) {
 				continue
 			}
 			var p wire.Packet
-			err := p.Parse(v.bytes(t))
+			err := p.Parse(v.Bytes(t))
 			if err != nil && answered[v.Name] {
 				t.Errorf("%s %s: answered by the reference, but: %v", file, v.Name, err)
 			}
