@@ -38,8 +38,17 @@ type ours struct {
 	stop     func()
 }
 
-// newOurs starts a node on the given addresses. cfg.Identity is made if withIdentity is set.
+// newOurs starts a node on the given addresses, loopback if none. cfg.Identity is made if withIdentity is set.
 func newOurs(t testing.TB, cfg dhtnode.Config, withIdentity bool, addrs ...netip.AddrPort) *ours {
+	t.Helper()
+	if len(addrs) == 0 {
+		addrs = []netip.AddrPort{loopback}
+	}
+	return newOursAt(t, here, cfg, withIdentity, addrs...)
+}
+
+// newOursAt is newOurs at a place.
+func newOursAt(t testing.TB, p place, cfg dhtnode.Config, withIdentity bool, addrs ...netip.AddrPort) *ours {
 	t.Helper()
 	o := &ours{t: t}
 	if withIdentity {
@@ -47,21 +56,23 @@ func newOurs(t testing.TB, cfg dhtnode.Config, withIdentity bool, addrs ...netip
 		check(t, err)
 		o.identity, cfg.Identity = &leaf, &leaf
 	}
-	if len(addrs) == 0 {
-		addrs = []netip.AddrPort{loopback}
-	}
 	deps := dhtnode.Deps{}
 	if os.Getenv("DHTINTEROP_LOG") != "" {
 		deps.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	var conns []*udpio.Conn
-	for _, a := range addrs {
-		c, err := udpio.Listen(t.Context(), a, udpio.Config{V6Only: true, ReadBuffer: 1 << 20})
-		check(t, err)
-		conns, deps.Conns = append(conns, c), append(deps.Conns, c)
-	}
+	err := p.do(func() error {
+		for _, a := range addrs {
+			c, err := udpio.Listen(t.Context(), a, udpio.Config{V6Only: true, ReadBuffer: 1 << 20})
+			if err != nil {
+				return err
+			}
+			conns, deps.Conns = append(conns, c), append(deps.Conns, c)
+		}
+		return nil
+	})
+	check(t, err)
 	o.addr = conns[0].LocalAddr()
-	var err error
 	o.Node, err = dhtnode.New(cfg, deps)
 	check(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
