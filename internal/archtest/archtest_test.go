@@ -34,6 +34,8 @@ var mayImport = map[string][]string{
 	"turnserver":       {"internal"},
 	"push":             {"internal"},
 	"peer":             {"dht", "internal/msgpack"},
+	"peer/turnclient":  {},
+	"peer/doctor":      {"peer"},
 	"internal":         {},
 	"dht":              {"internal/msgpack"}, // the vocabulary
 	"dht/wire":         {"dht", "internal/msgpack"},
@@ -75,6 +77,12 @@ type source struct {
 // sources parses every Go file that is not a test.
 func sources(t *testing.T) []source {
 	t.Helper()
+	return parsed(t, func(name string) bool { return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") })
+}
+
+// parsed parses the files that are wanted.
+func parsed(t *testing.T, wanted func(name string) bool) []source {
+	t.Helper()
 	var out []source
 	fset := token.NewFileSet()
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -84,7 +92,7 @@ func sources(t *testing.T) []source {
 		if d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "node_modules") {
 			return filepath.SkipDir
 		}
-		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+		if d.IsDir() || !wanted(d.Name()) {
 			return nil
 		}
 		file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
@@ -147,6 +155,23 @@ func TestImports(t *testing.T) {
 			})
 			if !allowed {
 				t.Errorf("%s imports %s; %s may import %v", s.path, dir, tree, mayImport[tree])
+			}
+		}
+	}
+}
+
+// strangers may not import one another in their tests either: what is tested must not be what tests. Where they meet, integration tests them.
+var strangers = []string{"bootstrap", "dhtproxy", "nameserver", "turnserver", "push", "peer"}
+
+func TestStrangers(t *testing.T) {
+	for _, s := range parsed(t, func(name string) bool { return strings.HasSuffix(name, ".go") }) {
+		home := slices.IndexFunc(strangers, func(tree string) bool { return within(s.dir, tree) })
+		for _, imp := range s.file.Imports {
+			path, _ := strconv.Unquote(imp.Path.Value)
+			dir, ours := strings.CutPrefix(path, module)
+			other := slices.IndexFunc(strangers, func(tree string) bool { return within(dir, tree) })
+			if ours && home >= 0 && other >= 0 && home != other {
+				t.Errorf("%s imports %s; %s and %s may not know each other", s.path, dir, strangers[home], strangers[other])
 			}
 		}
 	}
