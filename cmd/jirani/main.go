@@ -19,6 +19,7 @@ const usage = `Usage: jirani COMMAND [ARGUMENT…]
     jirani init -o jirani.yaml        write the whole configuration, every key explained
     jirani config check jirani.yaml   check a configuration file
     jirani dht COMMAND                ask a DHT by hand: ping, find, get, put, listen, info
+    jirani turn check -server HOST    use a TURN server as Jami would, and say what is wrong with it
     jirani version                    print the version
 
 jirani COMMAND -help says more. Example: a network for the LAN, kept in /srv/jami
@@ -36,6 +37,7 @@ var commands = map[string]command{
 	"dht": func(args []string, stdout, stderr io.Writer) int {
 		return dhtcli.Main(args, os.Stdin, stdout, stderr)
 	},
+	"turn": turnCommand,
 	"version": func(_ []string, stdout, _ io.Writer) int {
 		fmt.Fprintln(stdout, buildinfo.Line("jirani"))
 		return 0
