@@ -100,11 +100,12 @@ func (a *allocation) wishes(protocol byte, o Options) []attribute {
 		a.asked = []attribute{lifetimeAttr(o.Lifetime)}
 		attrs = append(attrs, a.asked...)
 	}
-	server, err := netip.ParseAddrPort(a.c.ServerAddr().String())
-	switch sixth := err == nil && familyOf(server.Addr()) == familyIPv6; {
-	case o.Family == IPv6 || o.Family == SameFamily && sixth:
+	server, _ := netip.ParseAddrPort(a.c.ServerAddr().String())
+	overIPv6 := server.IsValid() && familyOf(server.Addr()) == familyIPv6
+	switch { // IPv4 is what a server takes for meant when nothing is said (RFC 8656 §7.1)
+	case o.Family == IPv6 || o.Family == SameFamily && overIPv6:
 		attrs = append(attrs, bytesAttr(stun.AttrRequestedAddressFamily, familyIPv6, 0, 0, 0))
-	case o.Family == IPv4 && sixth:
+	case o.Family == IPv4 && overIPv6:
 		attrs = append(attrs, bytesAttr(stun.AttrRequestedAddressFamily, familyIPv4, 0, 0, 0))
 	case o.Family == Both:
 		attrs = append(attrs, bytesAttr(attrAdditionalAddressFamily, familyIPv6, 0, 0, 0))

@@ -7,6 +7,9 @@ import (
 	"github.com/pion/stun/v3"
 )
 
+// maxText bounds realm and nonce, in bytes (RFC 8489 §14.9, §14.10).
+const maxText = 763
+
 // maxAttempts is how often a request is sent with new realm or nonce: the first without credentials, then Jami's three.
 const maxAttempts = 4
 
@@ -39,7 +42,7 @@ func (c *credentials) sign(m *stun.Message) stun.MessageIntegrity {
 func (c *credentials) challenged(m *stun.Message, code int, key stun.MessageIntegrity) bool {
 	realm, _ := m.Get(stun.AttrRealm)
 	nonce, _ := m.Get(stun.AttrNonce)
-	if c.username == "" || len(realm) == 0 || len(nonce) == 0 {
+	if c.username == "" || len(realm) == 0 || len(nonce) == 0 || len(realm) > maxText || len(nonce) > maxText {
 		return false
 	}
 	c.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -266,6 +267,20 @@ func TestMalformedAllocate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Realm and nonce have their bounds.
+func TestLongChallenge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s, _ := play(t, TCP, Config{})
+		err := during(func() error { _, err := c.Allocate(t.Context(), Options{}); return err }, func() {
+			s.nonce = strings.Repeat("n", maxText+1)
+			s.challenge(s.request(stun.MethodAllocate), stun.CodeUnauthorized)
+		})
+		if !hasCode(err, stun.CodeUnauthorized) {
+			t.Errorf("Allocate: %v, want 401", err)
+		}
+	})
 }
 
 // What the server breaks off ends everything that waits.
