@@ -34,8 +34,8 @@ func relayPrograms(t *testing.T) []relayProgram {
 			at := func(transport turnclient.Transport) turnclient.Server {
 				return serverAt(transport, "127.0.0.1", ports[0])
 			}
-			awaitServer(t, at(turnclient.UDP))
-			awaitServer(t, at(turnclient.TCP))
+			awaitServer(t, at(turnclient.UDP), nil)
+			awaitServer(t, at(turnclient.TCP), nil)
 			return at, kill
 		}},
 	}

@@ -111,8 +111,8 @@ func startCoturn(t *testing.T, ports [2]string, args ...string) *coturn {
 		}
 	})
 	for _, ip := range []string{"127.0.0.1", "::1"} {
-		awaitServer(t, c.at(turnclient.UDP, ip))
-		awaitServer(t, c.at(turnclient.TCP, ip))
+		awaitServer(t, c.at(turnclient.UDP, ip), nil)
+		awaitServer(t, c.at(turnclient.TCP, ip), nil)
 	}
 	return c
 }
@@ -123,13 +123,16 @@ func (c *coturn) kill() {
 	c.cmd.Wait()
 }
 
+// dialer connects to servers; nil is package net's.
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // awaitServer waits until a server answers a Binding request.
-func awaitServer(t *testing.T, server turnclient.Server) {
+func awaitServer(t *testing.T, server turnclient.Server, dial dialer) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), relayPatience)
 	defer cancel()
 	for {
-		err := bindingOnce(ctx, server)
+		err := bindingOnce(ctx, server, dial)
 		if err == nil {
 			return
 		}
@@ -141,8 +144,9 @@ func awaitServer(t *testing.T, server turnclient.Server) {
 	}
 }
 
-func bindingOnce(ctx context.Context, server turnclient.Server) error {
-	c, err := turnclient.Dial(ctx, server, turnclient.Config{Timing: turnclient.Timing{RTO: 100 * time.Millisecond, Rc: 3, Stream: 5 * time.Second}})
+func bindingOnce(ctx context.Context, server turnclient.Server, dial dialer) error {
+	timing := turnclient.Timing{RTO: 100 * time.Millisecond, Rc: 3, Stream: 5 * time.Second}
+	c, err := turnclient.Dial(ctx, server, turnclient.Config{Timing: timing, Dial: dial})
 	if err != nil {
 		return err
 	}

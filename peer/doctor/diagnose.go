@@ -30,7 +30,7 @@ var hints = map[Problem]string{
 	Capacity:       "the server has no relay port or descriptor left: widen relay.min_port to max_port, raise LimitNOFILE",
 	Unsupported:    "the server does not do this; Jami needs TCP allocations (relay.tcp) for everything but calls",
 	Elsewhere:      "the server sends its clients to another one: check that",
-	RelayUnreached: "nothing comes through the relay: open its port range (49152-65535 unless set otherwise) for UDP and TCP; behind a NAT set relay.external; for private addresses set policy.lan",
+	RelayUnreached: "nothing comes through the relay: open its port range (49152-65535 unless set otherwise) for UDP and TCP; behind a NAT set relay.external; for private addresses set policy.lan. If this network lets no UDP out, \"outside\" says so too",
 }
 
 var codes = map[stun.ErrorCode]Problem{

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,13 +30,13 @@ func (c *turnCheck) streams(ctx context.Context) {
 		return
 	}
 	defer client.Close()
-	c.step(ctx, "outside_tcp", func(ctx context.Context) (string, error) { return connectOutside(ctx, relay) })
+	c.step(ctx, "outside_tcp", func(ctx context.Context) (string, error) { return c.connectOutside(ctx, relay) })
 }
 
 // connectOutside connects from this host to the relayed address, and sends bytes both ways.
-func connectOutside(ctx context.Context, relay *turnclient.TCPAllocation) (string, error) {
+func (c *turnCheck) connectOutside(ctx context.Context, relay *turnclient.TCPAllocation) (string, error) {
 	began := time.Now()
-	out, err := new(net.Dialer).DialContext(ctx, "tcp", relay.Addr().String())
+	out, err := c.Dial(ctx, "tcp", relay.Addr().String())
 	if err != nil {
 		return "", relayError{err}
 	}
@@ -45,33 +46,39 @@ func connectOutside(ctx context.Context, relay *turnclient.TCPAllocation) (strin
 	if _, err := out.Write([]byte(ping)); err != nil {
 		return "", relayError{err}
 	}
-	stop := context.AfterFunc(ctx, func() { relay.Close() }) // ends Accept
-	defer stop()
+	back := make(chan error, 1)
+	go func() { // ends with the bytes, a reset or the deadline
+		err := expect(out, pong)
+		if err != nil {
+			relay.Close() // ends Accept
+		}
+		back <- err
+	}()
 	in, err := relay.Accept()
 	if err != nil {
-		return "", relayError{err}
+		return "", relayError{<-back}
 	}
 	defer in.Close()
 	_ = in.SetDeadline(deadline)
-	if err := carry(out, in); err != nil {
+	if err := expect(in, ping); err != nil {
+		out.Close()
+		<-back
+		return "", relayError{err}
+	}
+	_, err = in.Write([]byte(pong))
+	if err := errors.Join(err, <-back); err != nil {
 		return "", relayError{err}
 	}
 	return fmt.Sprintf("%v reached by TCP, %v there and back", relay.Addr(), time.Since(began).Round(10*time.Microsecond)), nil
 }
 
-func carry(out, in net.Conn) error {
-	got := make([]byte, len(pong))
-	if _, err := io.ReadFull(in, got[:len(ping)]); err != nil {
+func expect(conn net.Conn, want string) error {
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, got); err != nil {
 		return err
 	}
-	if _, err := in.Write([]byte(pong)); err != nil {
-		return err
-	}
-	if _, err := io.ReadFull(out, got); err != nil {
-		return err
-	}
-	if string(got) != pong {
-		return fmt.Errorf("%q came back", got)
+	if string(got) != want {
+		return fmt.Errorf("%q came through", got)
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ type TURNConfig struct {
 	Network            string        // ip, ip4 or ip6: which addresses of the server to use; "" is ip, IPv4 first
 	Timeout            time.Duration // for each step, 1s at least; 0 is ten seconds
 	Observe            func(Step)    // called after each step, if set
+	// Dial connects to the server and to relayed addresses; nil is net.Dialer's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // timing has a request given up within some eight seconds: a person waits.
@@ -35,6 +37,9 @@ func TURN(ctx context.Context, cfg TURNConfig) Report {
 	}
 	if c.Network == "" {
 		c.Network = "ip"
+	}
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
 	}
 	c.run(ctx)
 	return c.report
@@ -88,7 +93,7 @@ func (c *turnCheck) resolve(ctx context.Context) (string, error) {
 func (c *turnCheck) dial(ctx context.Context) (*turnclient.Client, error) {
 	return turnclient.Dial(ctx, c.Server, turnclient.Config{Username: c.Username, Password: c.Password, TLS: c.TLS, Timing: timing,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, c.addr.String())
+			return c.Dial(ctx, network, c.addr.String())
 		}})
 }
 
@@ -165,19 +170,24 @@ func relayToRelay(ctx context.Context, one, two *turnclient.Allocation) (string,
 
 // fromOutside sends a datagram from a socket of this host to the relayed address.
 func (c *turnCheck) fromOutside(ctx context.Context, one *turnclient.Allocation) (string, error) {
-	out, err := new(net.Dialer).DialContext(ctx, "udp", one.LocalAddr().String())
+	out, err := c.Dial(ctx, "udp", one.LocalAddr().String())
 	if err != nil {
 		return "", err
 	}
 	defer out.Close()
-	took, err := exchange(ctx, connected{out.(*net.UDPConn)}, one, one.LocalAddr())
+	took, err := exchange(ctx, connected{out}, one, one.LocalAddr())
 	return fmt.Sprintf("%v reached by UDP without the relay's help, %v there and back", one.LocalAddr(), took), err
 }
 
-// connected is a socket that has one peer, whatever address WriteTo is given.
-type connected struct{ *net.UDPConn }
+// connected is a socket with one peer.
+type connected struct{ net.Conn }
 
 func (c connected) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }
+
+func (c connected) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, err := c.Read(b)
+	return n, c.RemoteAddr(), err
+}
 
 const (
 	ping  = "jirani turn check: there"
