@@ -117,6 +117,11 @@ func benchGateway(b *testing.B) *Server {
 	if err != nil {
 		b.Fatal(err)
 	}
+	return running(b, s)
+}
+
+// running runs s until the benchmark ends.
+func running(b *testing.B, s *Server) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(ctx) })
@@ -274,11 +279,7 @@ func benchDistributor(b *testing.B) *Server {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { s.Run(ctx) })
-	b.Cleanup(func() { cancel(); wg.Wait() })
-	return s
+	return running(b, s)
 }
 
 // BenchmarkIdleReceivers opens 4000 streams and says what one costs: bytes of memory in use by the process, and of

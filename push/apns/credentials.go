@@ -7,8 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -19,7 +17,6 @@ import (
 )
 
 const (
-	maxFile    = 64 << 10
 	jwtRenewal = 40 * time.Minute // Apple: at most 60
 	jwtMinLife = 20 * time.Minute // Apple: 429 TooManyProviderTokenUpdates below
 )
@@ -35,7 +32,7 @@ type signer struct {
 }
 
 func newSigner(path, keyID, teamID string) (*signer, error) {
-	raw, err := readFile(path)
+	raw, err := provider.ReadCredential(path)
 	if err != nil {
 		return nil, errorf("%w", err)
 	}
@@ -87,7 +84,7 @@ func (s *signer) renew(refused string, now time.Time) bool {
 }
 
 func loadP12(path, password string) (tls.Certificate, error) {
-	raw, err := readFile(path)
+	raw, err := provider.ReadCredential(path)
 	if err != nil {
 		return tls.Certificate{}, errorf("%w", err)
 	}
@@ -100,13 +97,4 @@ func loadP12(path, password string) (tls.Certificate, error) {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
 	return cert, nil
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile))
 }

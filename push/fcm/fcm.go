@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -41,7 +40,6 @@ const Endpoint = "https://fcm.googleapis.com"
 const (
 	scope     = "https://www.googleapis.com/auth/firebase.messaging"
 	tokenURI  = "https://oauth2.googleapis.com/token"
-	maxFile   = 64 << 10
 	maxAnswer = 16 << 10
 	renewal   = 5 * time.Minute
 	// Google's documents: wait ten seconds at least before repeating after a server error, a minute after 429.
@@ -97,7 +95,7 @@ func (p *Provider) Reload() error {
 }
 
 func (p *Provider) load() (*account, error) {
-	raw, err := readFile(p.cfg.ServiceAccountFile)
+	raw, err := provider.ReadCredential(p.cfg.ServiceAccountFile)
 	if err != nil {
 		return nil, fmt.Errorf("fcm: %w", err)
 	}
@@ -111,15 +109,6 @@ func (p *Provider) load() (*account, error) {
 		client: &http.Client{Transport: p.cfg.TokenTransport, Timeout: serverWait},
 	}
 	return a, nil
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
 // parseKeyFile reads a service account's key file as the Firebase console gives it.
