@@ -182,6 +182,9 @@ func TestNewcomer(t *testing.T) {
 		return nil
 	})
 	joinDHT(t, lab, "alice", natlab.LANServerAddr.String()+":4222")
+	if _, body, err := get(t, other, serverURL(8089, "/upTest")); err != nil || !strings.Contains(string(body), `{"unifiedpush":{"version":1}}`) {
+		t.Errorf("the UnifiedPush server answers %s %v", body, err)
+	}
 	before := ledgerKey(t, other)
 	if code := up.end(syscall.SIGTERM); code != 0 {
 		t.Fatalf("exit code = %d\n%s", code, up.output())
