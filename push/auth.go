@@ -42,17 +42,32 @@ func readTokens(file config.SecretFile) (tokenSet, error) {
 	return set, nil
 }
 
-// clientCAs makes cfg ask for client certificates, and verify those that come.
-func clientCAs(cfg *tls.Config, file string) error {
+// askForCertificates has clients asked for certificates, and those that come verified by the authorities in the file as
+// of the last load.
+func (s *Server) askForCertificates(t *tls.Config) (*tls.Config, error) {
+	t.ClientAuth = tls.VerifyClientCertIfGiven
+	s.mutualTLS.Store(t)
+	outer := t.Clone()
+	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.mutualTLS.Load(), nil }
+	return outer, s.loadClientCAs()
+}
+
+// loadClientCAs reads the file for the connections to come.
+func (s *Server) loadClientCAs() error {
+	file := s.cfg.ClientCAFile
+	if file == "" {
+		return nil
+	}
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("push: client CA: %w", err)
 	}
-	cfg.ClientCAs = x509.NewCertPool()
-	if !cfg.ClientCAs.AppendCertsFromPEM(raw) {
+	t := s.mutualTLS.Load().Clone()
+	t.ClientCAs = x509.NewCertPool()
+	if !t.ClientCAs.AppendCertsFromPEM(raw) {
 		return fmt.Errorf("push: client CA: %s: no certificate", file)
 	}
-	cfg.ClientAuth = tls.VerifyClientCertIfGiven
+	s.mutualTLS.Store(t)
 	return nil
 }
 

@@ -66,13 +66,17 @@ func TestAuthorization(t *testing.T) {
 	mutual := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{client}}}}
 	defer plain.CloseIdleConnections()
 	defer mutual.CloseIdleConnections()
-	request := func(c *http.Client, path, token string) int {
+	request := func(c *http.Client, path, token string) int { // 0 when the handshake fails
 		req, _ := http.NewRequest(http.MethodPost, g.url+path, bytes.NewReader([]byte(`{"notifications":[{"platform":2,"tokens":["t"]}],"pushes":[{}]}`)))
 		if token != "" {
 			req.Header.Set("Authorization", "Bearer "+token)
 		}
-		status, _ := g.do(c, req)
-		return status
+		res, err := c.Do(req)
+		if err != nil {
+			return 0
+		}
+		res.Body.Close()
+		return res.StatusCode
 	}
 	for _, path := range []string{"/api/push", "/v1/pushes"} {
 		for _, tc := range []struct {
@@ -99,6 +103,16 @@ func TestAuthorization(t *testing.T) {
 	}
 	if a, b := request(plain, "/v1/pushes", "first-token-of-many"), request(plain, "/v1/pushes", "second-token-of-many"); a != 401 || b != 200 {
 		t.Errorf("after reload: old token %d, new token %d", a, b)
+	}
+	if err := os.WriteFile(cfg.ClientCAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: clientCert(t).Certificate[0]}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mutual.CloseIdleConnections()
+	if err := g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if request(mutual, "/v1/pushes", "") == 200 {
+		t.Error("a certificate of an authority that was taken out still opens")
 	}
 	if err := os.WriteFile(tokens, []byte("short\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -116,7 +116,7 @@ func hostPort(origin string) string {
 
 func (s *senders) addAPNs(cfg Config) error {
 	a := cfg.APNs
-	c := apns.Config{KeyFile: a.KeyFile, KeyID: a.KeyID, TeamID: a.TeamID, CertFile: a.CertificateFile,
+	c := apns.Config{KeyFile: a.KeyFile, KeyID: a.KeyID, TeamID: a.TeamID, CertFile: a.CertificateFile, CertPassword: a.CertificatePasswordFile,
 		Topic: a.Topic, Sandbox: a.Sandbox, TryOther: a.TryOther, MaxConns: a.Connections}
 	if s.sim != nil {
 		f := s.sim.Credentials
@@ -125,13 +125,6 @@ func (s *senders) addAPNs(cfg Config) error {
 	}
 	if c.KeyFile == "" && c.CertFile == "" {
 		return nil
-	}
-	if a.CertificatePasswordFile != "" && c.CertFile != "" {
-		password, err := a.CertificatePasswordFile.Read()
-		if err != nil {
-			return fmt.Errorf("push: %w", err)
-		}
-		c.CertPassword = password
 	}
 	p, err := apns.New(c)
 	if err != nil {

@@ -43,8 +43,10 @@ type Server struct {
 	dist     *distributor.Server // nil when off
 	tokens   atomic.Pointer[tokenSet]
 	guarded  bool // callers of /v1 need credentials
-	certs    *certs.Manager
-	waits    sync.WaitGroup // of batches that wait
+	// mutualTLS is the configuration of the next connection, unused without client_ca_file.
+	mutualTLS atomic.Pointer[tls.Config]
+	certs     *certs.Manager
+	waits     sync.WaitGroup // of batches that wait
 
 	http, distHTTP         *http.Server
 	listener, distListener net.Listener
@@ -123,7 +125,7 @@ func (s *Server) listen() (err error) {
 		t := s.certs.TLSConfig().Clone()
 		t.NextProtos = append([]string{"h2", "http/1.1"}, t.NextProtos...)
 		if s.cfg.ClientCAFile != "" {
-			if err := clientCAs(t, s.cfg.ClientCAFile); err != nil {
+			if t, err = s.askForCertificates(t); err != nil {
 				return err
 			}
 		}
@@ -218,7 +220,7 @@ func (e *errs) wait() error { e.wg.Wait(); return errors.Join(e.errs...) }
 
 // Reload reads tokens, certificates and the providers' credentials again. What cannot be read stays as it was.
 func (s *Server) Reload() error {
-	list := []error{s.loadTokens()}
+	list := []error{s.loadTokens(), s.loadClientCAs()}
 	if s.certs != nil {
 		list = append(list, s.certs.Reload())
 	}

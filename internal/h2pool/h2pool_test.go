@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -139,5 +140,54 @@ func TestClose(t *testing.T) {
 	wg.Wait()
 	if _, err := get(t.Context(), p, srv.URL); !errors.Is(err, ErrClosed) {
 		t.Errorf("request after Close: %v", err)
+	}
+}
+
+// deaf is a connection whose path can be cut without either side being told.
+type deaf struct {
+	net.Conn
+	cut    atomic.Bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (d *deaf) Write(b []byte) (int, error) {
+	if d.cut.Load() {
+		return len(b), nil
+	}
+	return d.Conn.Write(b)
+}
+
+func (d *deaf) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return d.Conn.Close()
+}
+
+// TestPing: an idle connection whose path is gone is found out by PING and dropped before a request needs it.
+func TestPing(t *testing.T) {
+	srv, cfg := server(t, 10, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	first := &deaf{closed: make(chan struct{})}
+	cfg.PingEvery, cfg.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
+	cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil && first.Conn == nil {
+			first.Conn = c
+			return first, nil
+		}
+		return c, err
+	}
+	p := New(cfg)
+	defer p.Close()
+	if s, err := get(t.Context(), p, srv.URL); s != "x" || err != nil {
+		t.Fatalf("answer %q, %v", s, err)
+	}
+	first.cut.Store(true)
+	select {
+	case <-first.closed:
+	case <-time.After(30 * time.Second):
+		t.Fatal("a dead connection is kept")
+	}
+	if s, err := get(t.Context(), p, srv.URL); s != "x" || err != nil || p.Stats().Opened != 2 {
+		t.Errorf("afterwards: %q, %v, %+v", s, err, p.Stats())
 	}
 }

@@ -35,6 +35,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jirani/jirani/internal/config"
 	"github.com/jirani/jirani/internal/h2pool"
 	"github.com/jirani/jirani/push/provider"
 )
@@ -54,14 +55,14 @@ const (
 
 // Config describes the sender. Either the key with both ids, or the certificate, must be given.
 type Config struct {
-	KeyFile       string // .p8, PKCS #8 PEM
-	KeyID, TeamID string // ten characters each
-	CertFile      string // .p12 with certificate and key
-	CertPassword  string
-	Topic         string // bundle id of messages that name none
-	Sandbox       bool   // environment of messages that do not ask for one
-	TryOther      bool   // try the other environment when a token is bad in one
-	MaxConns      int    // connections per environment; 0 means 2
+	KeyFile       string            // .p8, PKCS #8 PEM
+	KeyID, TeamID string            // ten characters each
+	CertFile      string            // .p12 with certificate and key
+	CertPassword  config.SecretFile // of the .p12; "" for none
+	Topic         string            // bundle id of messages that name none
+	Sandbox       bool              // environment of messages that do not ask for one
+	TryOther      bool              // try the other environment when a token is bad in one
+	MaxConns      int               // connections per environment; 0 means 2
 
 	Production, SandboxURL string      // "" means Apple's
 	TLS                    *tls.Config // nil means the system's roots

@@ -21,6 +21,7 @@ import (
 
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
+	"github.com/jirani/jirani/internal/config"
 	"github.com/jirani/jirani/push/provider"
 )
 
@@ -40,6 +41,15 @@ func keyFile(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return writeKey(t, key)
+}
+
+func secretFile(t *testing.T, text string) config.SecretFile {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config.SecretFile(path)
 }
 
 func writeKey(t *testing.T, key any) string {
@@ -127,7 +137,7 @@ func TestCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	var certs int
-	cfg := Config{CertFile: path, CertPassword: "password", NewTransport: func(_ string, t *tls.Config) Transport {
+	cfg := Config{CertFile: path, CertPassword: secretFile(t, "password"), NewTransport: func(_ string, t *tls.Config) Transport {
 		certs += len(t.Certificates)
 		return stub(func(r *http.Request) (int, string) {
 			if r.Header.Get("Authorization") != "" {
@@ -144,7 +154,7 @@ func TestCertificate(t *testing.T) {
 	if out.Verdict != provider.Delivered || certs != 2 {
 		t.Errorf("%+v, %d certificates", out, certs)
 	}
-	cfg.CertPassword = "wrong"
+	cfg.CertPassword = secretFile(t, "wrong")
 	if _, err := New(cfg); err == nil || strings.Contains(err.Error(), "wrong\"") {
 		t.Errorf("wrong password: %v", err)
 	}
@@ -168,6 +178,26 @@ func TestKeyFiles(t *testing.T) {
 	}
 	if out := p.Send(t.Context(), &provider.Message{Target: provider.Target{Token: "dev"}}); out.Verdict != provider.Delivered {
 		t.Errorf("after a failed reload: %+v", out)
+	}
+}
+
+// TestReload: another key in the file signs what is sent next.
+func TestReload(t *testing.T) {
+	var seen []string
+	p := newStubbed(t, nil, func(r *http.Request) (int, string) {
+		seen = append(seen, r.Header.Get("Authorization"))
+		return 200, ""
+	})
+	m := &provider.Message{Target: provider.Target{Token: "dev"}}
+	p.Send(t.Context(), m)
+	p.Send(t.Context(), m)
+	p.cfg.KeyFile = keyFile(t)
+	if err := p.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	p.Send(t.Context(), m)
+	if len(seen) != 3 || seen[0] != seen[1] || seen[1] == seen[2] {
+		t.Errorf("provider tokens %q", seen)
 	}
 }
 

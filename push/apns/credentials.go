@@ -12,6 +12,7 @@ import (
 
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
+	"github.com/jirani/jirani/internal/config"
 	"github.com/jirani/jirani/push/es256"
 	"github.com/jirani/jirani/push/provider"
 )
@@ -83,10 +84,16 @@ func (s *signer) renew(refused string, now time.Time) bool {
 	return true
 }
 
-func loadP12(path, password string) (tls.Certificate, error) {
+func loadP12(path string, passwordFile config.SecretFile) (tls.Certificate, error) {
 	raw, err := provider.ReadCredential(path)
 	if err != nil {
 		return tls.Certificate{}, errorf("%w", err)
+	}
+	password := ""
+	if passwordFile != "" {
+		if password, err = passwordFile.Read(); err != nil {
+			return tls.Certificate{}, errorf("%w", err)
+		}
 	}
 	key, leaf, chain, err := pkcs12.DecodeChain(raw, password)
 	if err != nil {
