@@ -233,8 +233,8 @@ func kernelLengths(t *testing.T, k *kernelLab) {
 				packets, volume = packets+1, volume+uint64(n)
 			}
 			k.counted(t, l, packets, volume)
-			after := k.state(t)
-			if up, down := after.PacketsUp-before.PacketsUp, after.PacketsDown-before.PacketsDown; up < packets-5 || down < packets-5 {
+			after := k.state(t) // a server that is starved for seconds loses its lease: some packets may have come through user space
+			if up, down := after.PacketsUp-before.PacketsUp, after.PacketsDown-before.PacketsDown; up < packets/2 || down < packets/2 {
 				t.Errorf("of %d packets each way the kernel relayed %d and %d", packets, up, down)
 			}
 			l.close()
