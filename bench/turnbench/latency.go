@@ -14,9 +14,10 @@ const (
 )
 
 // compareLatency finds what each server carries, loads both with half of what the slower one does, at an even pace, and prints how long
-// packets are under way. Each carries the time of its sending.
+// packets are under way. Each carries the time of its sending. In every round the same load goes without a relay too: what is late then is
+// the generator and the machine, and no server's number means anything that is not far above.
 func (g generator) compareLatency(ours, theirs string, rounds int) error {
-	var p50, p99 [2][]float64
+	var p50, p99 [3][]float64 // ours, coturn's, without a relay
 	var load []float64
 	for range rounds {
 		servers := [2]func() (*server, error){
@@ -32,7 +33,7 @@ func (g generator) compareLatency(ours, theirs string, rounds int) error {
 			}
 		}
 		load = append(load, rate)
-		for i, start := range servers {
+		for i, start := range append(servers[:], func() (*server, error) { return &server{at: loopback}, nil }) {
 			times, err := with(start, func(s *server) ([]time.Duration, error) { return g.paced(s, rate) })
 			if err != nil {
 				return err
@@ -44,10 +45,11 @@ func (g generator) compareLatency(ours, theirs string, rounds int) error {
 	}
 	for _, row := range []struct {
 		name string
-		v    [2][]float64
+		v    [3][]float64
 	}{{"p50", p50}, {"p99", p99}} {
 		x, y := median(row.v[0]), median(row.v[1])
 		fmt.Printf("| %s, %.0f packets/s, %s | µs | %.3g | %.3g | %.2f |\n", latencyName, median(load), row.name, x, y, x/y)
+		fmt.Printf("| the same without a relay, %s | µs | %.3g | | |\n", row.name, median(row.v[2]))
 	}
 	return nil
 }
@@ -108,7 +110,7 @@ func (g generator) paced(s *server, rate float64) ([]time.Duration, error) {
 		for _, l := range lanes {
 			n, err := take(l.far, in, func(d []byte) {
 				last = time.Since(begin)
-				times = append(times, last-time.Duration(binary.BigEndian.Uint64(d)))
+				times = append(times, last-time.Duration(binary.BigEndian.Uint64(d[len(d)-latencySize:])))
 			})
 			if err != nil {
 				return nil, err

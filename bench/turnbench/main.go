@@ -1,6 +1,6 @@
 // Command turnbench measures TURN servers side by side: this module's and coturn, in one run, each on one processor with the generator on
 // another. It prints a Markdown table of CPU time of the server process per unit of work, from /proc, and the ratio. Everything stays on
-// loopback and is bounded in count and time.
+// loopback, or with -kernel in network namespaces, and is bounded in count and time.
 //
 //	go build -o /tmp/jirani-turnserver ./cmd/jirani-turnserver
 //	go run ./bench/turnbench -ours /tmp/jirani-turnserver

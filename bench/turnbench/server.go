@@ -99,6 +99,9 @@ func (s *server) answers(network string) bool {
 }
 
 func (s *server) stop() {
+	if s.cmd == nil { // none: the client sends to the peer
+		return
+	}
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
 	_ = os.RemoveAll(s.dir)
