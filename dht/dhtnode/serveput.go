@@ -175,9 +175,14 @@ func (n *Node) storeValue(key dht.InfoHash, v *dht.Value, created time.Time, fro
 	} else {
 		v, err = t.Store(key, v, from)
 	}
-	if err != nil || !created.Add(t.Lifetime).After(now) {
+	if err != nil {
 		n.count.refused.Add(1)
 		return false
+	}
+	// Nobody hands on what is over: a clock is wrong, maybe ours. Upstream stores nothing then, so that a node whose clock is ten
+	// minutes ahead keeps nothing for any client: they all tell the creation time. One who leaves it out is given as much.
+	if !created.Add(t.Lifetime).After(now) {
+		created = now
 	}
 	n.encoded = v.Append(n.encoded[:0])
 	sv := storage.Value{Raw: n.encoded, ID: v.ID, Type: v.Type, Created: created, Source: from.Addr()}
