@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jirani/jirani/allinone/card"
@@ -64,7 +65,7 @@ func (s *Server) build(ctx context.Context, cfg Config, deps service.Deps) error
 		own := service.Deps{Log: deps.Log.With(logging.KeyRole, string(r)), Metrics: deps.Metrics, Health: new(health.Checks)}
 		runner, err := make(own)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", r, err))
+			errs = append(errs, explained(string(r), listenKeys[r], err))
 			return
 		}
 		s.group = append(s.group, service.Member{Name: string(r), Runner: runner})
@@ -95,13 +96,30 @@ func (s *Server) build(ctx context.Context, cfg Config, deps service.Deps) error
 	return errors.Join(errs...)
 }
 
+// listenKeys name what moves a role to another port.
+var listenKeys = map[RoleName]string{
+	Bootstrap: "bootstrap.listen", Nameserver: "nameserver.listen", Turnserver: "turnserver.listeners",
+	Push: "push.listen or push.distributor.listen",
+}
+
+// explained says which part of the network an error is of, and for a port that is taken which key moves it.
+func explained(part, key string, err error) error {
+	if !strings.HasPrefix(err.Error(), part+": ") {
+		err = fmt.Errorf("%s: %w", part, err)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = service.Hint(err, "another program holds that port: stop it, or choose another with -set %s=… (jirani up -print-config shows the form)", key)
+	}
+	return err
+}
+
 func (s *Server) buildCard(cfg Config, deps service.Deps) error {
 	if cfg.Card.Listen == "" {
 		return nil
 	}
 	c, err := card.New(cfg.Card.Listen, s.net, deps.Log)
 	if err != nil {
-		return err
+		return explained("card", "card.listen", err)
 	}
 	s.card = c
 	s.group = append(s.group, service.Member{Name: "card", Runner: c})

@@ -145,7 +145,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.release()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.log.Info("dht node serving", logging.KeyNodeID, s.node.ID().String(), logging.KeyListen, s.Addrs(), "network", s.cfg.Network)
+	if ctx.Err() == nil { // a run that is over before it begins only releases
+		s.log.Info("dht node serving", logging.KeyNodeID, s.node.ID().String(), logging.KeyListen, s.Addrs(), "network", s.cfg.Network)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.keepState(ctx) })
 	if s.lan != nil {

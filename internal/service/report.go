@@ -63,7 +63,7 @@ func hintFor(err error) string {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "this machine has no such address: name one that it has, or 0.0.0.0 for all"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, os.ErrPermission):
-		return "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE, files must be readable by this user"
+		return "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE, files and state directories must be this user's"
 	case errors.Is(err, durable.ErrLocked):
 		return "stop the other process, or give this one its own directory"
 	case errors.Is(err, syscall.ENOSPC):
