@@ -62,6 +62,12 @@ func start(t *testing.T, lab *natlab.Lab, host, dir string, args ...string) *run
 
 func launch(t *testing.T, lab *natlab.Lab, host, dir string, args ...string) *running {
 	t.Helper()
+	return launchBy(t, lab, host, dir, lab.Host(host).Start, args...)
+}
+
+// launchBy has begin start the program.
+func launchBy(t *testing.T, lab *natlab.Lab, host, dir string, begin func(*exec.Cmd) error, args ...string) *running {
+	t.Helper()
 	starts++
 	log, err := lab.LogFile(host, fmt.Sprintf("jirani-%d", starts))
 	if err != nil {
@@ -69,7 +75,7 @@ func launch(t *testing.T, lab *natlab.Lab, host, dir string, args ...string) *ru
 	}
 	cmd := exec.Command(program, append([]string{"up"}, args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	if err := lab.Host(host).Start(cmd); err != nil {
+	if err := begin(cmd); err != nil {
 		t.Fatal(err)
 	}
 	r := &running{t: t, cmd: cmd, log: log, done: make(chan error, 1)}
@@ -260,7 +266,8 @@ func TestRefusals(t *testing.T) {
 		want      []string
 	}{
 		{"same state", dir, []string{"state directory is in use", "hint: stop the other process"}},
-		{"ports taken", t.TempDir(), []string{"error: bootstrap: ", "error: nameserver: ", "error: turnserver: ", "error: push: ", "error: card: ", "address already in use", "hint: "}},
+		{"ports taken", t.TempDir(), []string{"error: bootstrap: ", "error: nameserver: ", "error: turnserver: ", "error: push: ", "error: card: ", "address already in use",
+			"hint: another program holds that port: stop it, or choose another with -set card.listen="}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
