@@ -11,6 +11,9 @@
 //	-run TestFirstLight/lan        one topology          -times FILE   the table of times, as Markdown
 //	-artifacts -outputdir DIR      keep logs and captures also of what passed
 //
+// Every wait is bounded, generously: the suite judges what happens, not how fast. A world in which upstream's client crashed is lived
+// through once more, and the crash appended to the file that JIRANI_NOTES names.
+//
 // It needs root (or CAP_SYS_ADMIN and CAP_NET_ADMIN) and the packages jami-daemon and dbus-daemon, and for the baseline
 // dhtnode and coturn; it skips without them, and fails instead when JIRANI_REQUIRE=1.
 package firstlight
