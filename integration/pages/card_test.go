@@ -28,15 +28,24 @@ func (network) Sections() []card.Section {
 		{Title: "Name server", Fields: []card.Field{{Name: "Address", Value: "http://192.0.2.10:8081", Copy: true}}},
 		{Title: "OpenDHT configuration", Fields: []card.Field{
 			{Name: "Enable proxy", Value: "off"},
-			{Name: "Bootstrap", Value: "192.0.2.10:4222", Note: "may stay empty on this LAN", Copy: true},
-			{Name: "Enable local peer discovery", Value: "on"},
+			{Name: "Bootstrap", Value: "192.0.2.10:4222", Copy: true},
+			{Name: "Enable local peer discovery", Value: "on", Note: "finds this network without the line above"},
 		}},
-		{Title: "Connectivity", Fields: []card.Field{{Name: "Use TURN", Value: "on"}, {Name: "TURN address", Value: "192.0.2.10:3478", Copy: true}}},
+		{Title: "Connectivity", Fields: []card.Field{
+			{Name: "Use TURN", Value: "on"},
+			{Name: "TURN address", Value: "192.0.2.10", Copy: true},
+			{Name: "TURN username", Value: "ring", Note: "Jami's own default", Copy: true},
+			{Name: "TURN password", Value: "ring", Note: "Jami's own default", Copy: true},
+			{Name: "TURN realm", Value: "ring", Note: "Jami's own default", Copy: true},
+		}},
 	}
 }
 
 func (n network) Roles(context.Context) []card.Role {
-	roles := []card.Role{{Name: "DHT node", Address: "192.0.2.10:4222"}, {Name: "Name server", Address: "http://192.0.2.10:8081"}}
+	roles := []card.Role{
+		{Name: "DHT node", Address: "192.0.2.10:4222"}, {Name: "Name server", Address: "http://192.0.2.10:8081"},
+		{Name: "TURN relay", Address: "192.0.2.10:3478"}, {Name: "Push (UnifiedPush)", Address: "http://192.0.2.10:8089"},
+	}
 	select {
 	case <-n.down:
 		roles[1].Err = "the disk is full"
@@ -113,7 +122,7 @@ func TestCardByKeyboard(t *testing.T) {
 			break
 		}
 	}
-	if last := stops[len(stops)-1]; !strings.HasPrefix(last, "<input") || len(stops) != 5 { // link, three copy buttons, search
+	if last := stops[len(stops)-1]; !strings.HasPrefix(last, "<input") || len(stops) != 8 { // link, six copy buttons, search
 		t.Fatalf("stops = %q", stops)
 	}
 	tab.Press("alice" + kb.Enter)
