@@ -83,7 +83,7 @@ func serverURL(port int, path string) string {
 }
 
 // TestNewcomer is the README's first command on a LAN: the card tells the machine's own address, every role is well, a real dhtnode
-// joins, and a second start keeps the identity of the ledger and of the node.
+// joins, and a second start keeps the ledger.
 func TestNewcomer(t *testing.T) {
 	natlab.Require(t, "dhtnode")
 	lab, dir := newLab(t), t.TempDir()
