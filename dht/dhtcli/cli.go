@@ -75,8 +75,17 @@ var commands = map[string]command{
 	"ping": {1, ping}, "find": {1, find}, "get": {1, get}, "put": {2, put}, "listen": {1, listen}, "info": {0, info},
 }
 
-// errMisuse is a command line that cannot be understood.
-var errMisuse = errors.New("misuse")
+// misuse is a command line that cannot be understood.
+type misuse struct{ text string }
+
+func (m *misuse) Error() string { return m.text }
+
+func misused(format string, args ...any) error { return &misuse{fmt.Sprintf(format, args...)} }
+
+func isMisuse(err error) bool {
+	_, yes := errors.AsType[*misuse](err)
+	return yes
+}
 
 // Main runs the command with the arguments that follow "jirani dht" and returns the exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -96,7 +105,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(stderr, "jirani dht: hint: %s\n", hint)
 	}
-	if errors.Is(err, errMisuse) {
+	if isMisuse(err) {
 		return 2
 	}
 	return 1
@@ -104,7 +113,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func hintFor(err error) string {
 	switch {
-	case errors.Is(err, errMisuse):
+	case isMisuse(err):
 		return "jirani dht -help shows what can be said"
 	case errors.Is(err, dhtnode.ErrNotConnected), errors.Is(err, dhtnode.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return "nobody answered: is the node named by -b there, reachable over UDP, and of the network named by -n?"
@@ -117,14 +126,14 @@ func hintFor(err error) string {
 func run(args []string, stdin io.Reader, stdout io.Writer) error {
 	cmd, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown command %q: %w", args[0], errMisuse)
+		return misused("unknown command %q", args[0])
 	}
 	o, err := parse(args[0], args[1:])
 	if err != nil {
 		return err
 	}
 	if len(o.args) != cmd.args {
-		return fmt.Errorf("%s takes %d arguments, not %d: %w", args[0], cmd.args, len(o.args), errMisuse)
+		return misused("%s takes %d arguments, not %d", args[0], cmd.args, len(o.args))
 	}
 	s := &session{options: o, in: stdin, out: printer{stdout, o.json}}
 	return s.with(context.Background(), func(ctx context.Context) error { return cmd.run(ctx, s) })
@@ -154,7 +163,7 @@ func parse(name string, args []string) (o options, err error) {
 			if errors.Is(err, flag.ErrHelp) {
 				return o, err
 			}
-			return o, fmt.Errorf("%v: %w", err, errMisuse)
+			return o, misused("%v", err)
 		}
 		if args = set.Args(); len(args) > 0 {
 			o.args, args = append(o.args, args[0]), args[1:]
@@ -166,11 +175,11 @@ func parse(name string, args []string) (o options, err error) {
 func (o *options) check() error {
 	switch {
 	case o.network > 1<<32-1:
-		return fmt.Errorf("-n %d is above 4294967295: %w", o.network, errMisuse)
+		return misused("-n %d is above 4294967295", o.network)
 	case o.typ > 1<<16-1:
-		return fmt.Errorf("-type %d is above 65535: %w", o.typ, errMisuse)
+		return misused("-type %d is above 65535", o.typ)
 	case (o.sign || o.encrypt != "") && o.identity == "":
-		return fmt.Errorf("-sign and -encrypt need -identity: %w", errMisuse)
+		return misused("-sign and -encrypt need -identity")
 	}
 	if len(o.bootstrap) == 0 {
 		o.bootstrap = []string{"127.0.0.1"}

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts against a node of network 5 at $NODE. It publishes the certificate of $RECIPIENT; the
-// files $WORK/alice.* are that identity.
+// files $WORK/alice.* are that identity, and $WORK/large is more than can be stored.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -33,6 +33,9 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			if err := leaf.Save(filepath.Join(env.WorkDir, "alice"), nil); err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "large"), make([]byte, 70000), 0o600); err != nil {
 				return err
 			}
 			addr, stop, err := startNode(&leaf)

@@ -41,7 +41,7 @@ func resolve(ctx context.Context, s string) (addrs []netip.AddrPort, err error) 
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return nil, fmt.Errorf("%q is not HOST[:PORT]: %w", s, errMisuse)
+		return nil, misused("%q is not HOST[:PORT]", s)
 	}
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	for _, ip := range ips {
@@ -99,6 +99,9 @@ func put(ctx context.Context, s *session) error {
 		}
 		v.Data = b
 	}
+	if v.Size() > dht.MaxValueSize {
+		return fmt.Errorf("a value of more than %d bytes cannot be stored", dht.MaxValueSize)
+	}
 	v, err := s.store(ctx, v)
 	if err != nil {
 		return err
@@ -131,7 +134,7 @@ func recipient(s string) (long dht.PkID, short dht.InfoHash, err error) {
 		return long, short, nil
 	}
 	if long, err = dht.ParsePkID(s); err != nil {
-		err = fmt.Errorf("-encrypt %q is neither 40 nor 64 hex digits: %w", s, errMisuse)
+		err = misused("-encrypt %q is neither 40 nor 64 hex digits", s)
 	}
 	return long, dht.InfoHash{}, err
 }
