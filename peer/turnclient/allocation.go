@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	refreshMargin = time.Minute     // before an allocation or channel expires (RFC 8656 §7.3)
+	refreshMargin = time.Minute     // before an allocation expires (RFC 8656 §7.3)
 	renewPause    = 5 * time.Second // between two refreshes for an ICMP error's sake
 )
 
@@ -72,17 +72,21 @@ func (a *allocation) allocate(ctx context.Context, c *Client, r receiver, protoc
 		return err
 	}
 	lifetime, err := a.ask(ctx, protocol, o)
-	if err == nil {
-		err = c.attach(r)
-	}
 	if err != nil {
 		c.free()
 		return err
 	}
 	a.life, a.end = context.WithCancel(context.WithoutCancel(ctx))
 	a.duties = []*duty{{time.Now().Add(c.refreshAfter(lifetime)), a.refresh}}
-	a.background.Go(a.maintain)
-	return nil
+	err = c.attach(r) // from here on the reader and Close of the client know it
+	if err == nil && !a.run(a.maintain) {
+		err = net.ErrClosed
+	}
+	if err != nil {
+		a.end()
+		c.free()
+	}
+	return err
 }
 
 func (a *allocation) ask(ctx context.Context, protocol byte, o Options) (time.Duration, error) {

@@ -65,6 +65,29 @@ func TestAccept(t *testing.T) {
 	})
 }
 
+// An attempt that comes together with the allocation is bound, or passed over if it was too early, and nothing worse.
+func TestAttemptWithAllocation(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			c, s, more := play(t, TCP, Config{})
+			err := during(func() error { _, err := c.AllocateTCP(t.Context(), Options{}); return err }, func() {
+				s.challenge(s.request(stun.MethodAllocate), stun.CodeUnauthorized)
+				ok := answer(s.authenticated(stun.MethodAllocate), stun.ClassSuccessResponse, append(granted(time.Minute), signed)...)
+				s.write(append(ok.Raw, attempt(1, peerA)...))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			select {
+			case data := <-more:
+				data.succeed(data.authenticated(stun.MethodConnectionBind))
+			default:
+			}
+		})
+	}
+}
+
 // An attempt that cannot be bound does not stand in the way of others; more than the bound are left alone.
 func TestAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
