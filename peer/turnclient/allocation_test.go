@@ -353,6 +353,7 @@ func TestDeadlines(t *testing.T) {
 		if err := read(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
 			t.Errorf("ReadFrom: %v after %v", err, time.Since(began))
 		}
+		synctest.Wait() // both timers end now, one after the other
 		if _, err := a.WriteTo(nil, net.UDPAddrFromAddrPort(peerA)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("WriteTo: %v", err)
 		}
