@@ -55,29 +55,38 @@ func TestRevokedAccessToken(t *testing.T) {
 	})
 }
 
-func TestFCMErrors(t *testing.T) {
-	for _, tc := range []struct {
-		fault  fake.Fault
-		status dispatch.Status
-		reason provider.Reason
-	}{
-		{fake.Fault{Status: 404}, dispatch.Dead, provider.ReasonUnregistered},
-		{fake.Fault{Status: 403}, dispatch.Dead, provider.ReasonMismatch},
-		{fake.Fault{Status: 400}, dispatch.Dead, provider.ReasonBadToken},
-		{fake.Fault{Status: 400, Reason: "OTHER"}, dispatch.Dropped, provider.ReasonPayload},
-	} {
-		run(t, func(s *setup) { s.fake.Faults = []fake.Fault{tc.fault} }, func(w *world) {
-			w.must("m", w.message(vFCM, "x", value(1), provider.High))
+// fate is what a fault must lead to.
+type fate struct {
+	fault  fake.Fault
+	status dispatch.Status
+	reason provider.Reason
+}
+
+func fates(t *testing.T, v vendor, list ...fate) {
+	t.Helper()
+	for _, f := range list {
+		run(t, func(s *setup) { s.fake.Faults = []fake.Fault{f.fault} }, func(w *world) {
+			w.must("m", w.message(v, "x", value(1), provider.High))
 			sleep(time.Second)
-			w.want("m", tc.status)
-			if w.results["m"].Reason != tc.reason {
-				t.Errorf("%+v: reason %s, want %s", tc.fault, w.results["m"].Reason, tc.reason)
+			w.want("m", f.status)
+			if got := w.results["m"].Reason; got != f.reason {
+				t.Errorf("%+v: reason %s, want %s", f.fault, got, f.reason)
 			}
 		})
 	}
 }
 
-func TestFCMDeviceQuotaHoldsOnlyTheDevice(t *testing.T) {
+func TestFCMErrors(t *testing.T) {
+	fates(t, vFCM,
+		fate{fake.Fault{Status: 404}, dispatch.Dead, provider.ReasonUnregistered},
+		fate{fake.Fault{Status: 403}, dispatch.Dead, provider.ReasonMismatch},
+		fate{fake.Fault{Status: 400}, dispatch.Dead, provider.ReasonBadToken},
+		fate{fake.Fault{Status: 400, Reason: "OTHER"}, dispatch.Dropped, provider.ReasonPayload},
+	)
+}
+
+// TestFCMProjectQuota: a 429 that names no device holds them all.
+func TestFCMProjectQuota(t *testing.T) {
 	run(t, func(s *setup) { s.fake.Faults = []fake.Fault{{Token: "p", Status: 429, Times: 1}} }, func(w *world) {
 		w.must("m", w.message(vFCM, "p", value(1), provider.High))
 		sleep(time.Second)
@@ -92,25 +101,12 @@ func TestFCMDeviceQuotaHoldsOnlyTheDevice(t *testing.T) {
 }
 
 func TestAPNsErrors(t *testing.T) {
-	for _, tc := range []struct {
-		fault  fake.Fault
-		status dispatch.Status
-		reason provider.Reason
-	}{
-		{fake.Fault{Status: 410}, dispatch.Dead, provider.ReasonUnregistered},
-		{fake.Fault{Status: 400}, dispatch.Dead, provider.ReasonBadToken},
-		{fake.Fault{Status: 400, Reason: "DeviceTokenNotForTopic"}, dispatch.Dropped, provider.ReasonMismatch},
-		{fake.Fault{Status: 413}, dispatch.Dropped, provider.ReasonTooLarge},
-	} {
-		run(t, func(s *setup) { s.fake.Faults = []fake.Fault{tc.fault} }, func(w *world) {
-			w.must("m", w.message(vAPNs, "x", value(1), provider.High))
-			sleep(time.Second)
-			w.want("m", tc.status)
-			if w.results["m"].Reason != tc.reason {
-				t.Errorf("%+v: reason %s, want %s", tc.fault, w.results["m"].Reason, tc.reason)
-			}
-		})
-	}
+	fates(t, vAPNs,
+		fate{fake.Fault{Status: 410}, dispatch.Dead, provider.ReasonUnregistered},
+		fate{fake.Fault{Status: 400}, dispatch.Dead, provider.ReasonBadToken},
+		fate{fake.Fault{Status: 400, Reason: "DeviceTokenNotForTopic"}, dispatch.Dropped, provider.ReasonMismatch},
+		fate{fake.Fault{Status: 413}, dispatch.Dropped, provider.ReasonTooLarge},
+	)
 }
 
 // TestAPNsTimestamp: a 410 that is older than the device's last registration is old news.

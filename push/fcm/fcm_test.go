@@ -1,7 +1,12 @@
 package fcm
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,6 +34,65 @@ func TestKeyFileErrors(t *testing.T) {
 	}
 	if _, err := New(Config{ServiceAccountFile: "testdata/none"}); err == nil {
 		t.Error("a missing key file accepted")
+	}
+}
+
+// google answers the token endpoint and remembers the paths of everything else.
+type google struct{ paths []string }
+
+func (g *google) RoundTrip(r *http.Request) (*http.Response, error) {
+	body := `{"access_token":"a","token_type":"Bearer","expires_in":3600}`
+	if strings.HasPrefix(r.URL.Path, "/v1/projects/") {
+		g.paths, body = append(g.paths, r.URL.Path), "{}"
+	}
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
+		Body: io.NopCloser(strings.NewReader(body))}, nil
+}
+
+// TestReload: another key file serves what is sent next, and one that cannot be read leaves the old in force.
+func TestReload(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key.json")
+	write := func(project string) {
+		t.Helper()
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := json.Marshal(map[string]string{"type": "service_account", "project_id": project, "client_email": "e",
+			"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	g := &google{}
+	p, err := New(Config{ServiceAccountFile: path, Transport: g, TokenTransport: g})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &provider.Message{Target: provider.Target{Token: "t"}}
+	p.Send(t.Context(), m)
+	write("two")
+	if err := p.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	p.Send(t.Context(), m)
+	if err := os.WriteFile(path, []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p.Reload() == nil {
+		t.Error("junk was loaded")
+	}
+	p.Send(t.Context(), m)
+	if got := strings.Join(g.paths, " "); got != "/v1/projects/one/messages:send /v1/projects/two/messages:send /v1/projects/two/messages:send" {
+		t.Errorf("sent to %s", got)
 	}
 }
 
