@@ -47,30 +47,8 @@ func serialised(id dht.ValueID, size int) []byte {
 	return (&dht.Value{ID: id, Data: make([]byte, size)}).Append(nil)
 }
 
-// TestPutIsJudgedByItsAge: a value has what its creation time leaves of its life; the future counts as now (docs/protocols/opendht.md §3.7).
-func TestPutIsJudgedByItsAge(t *testing.T) {
-	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
-		token := p.token(stranger)
-		now := time.Now().Unix()
-		for i, created := range []int64{now - 500, now + 1000} {
-			if got := kindsOf(p.ask(putByHand(token, created, serialised(dht.ValueID(i+1), 5)))); !slices.Equal(got, []wire.Kind{wire.Reply}) {
-				t.Errorf("created %+d s: answers %v", created-now, got)
-			}
-		}
-		for _, tt := range []struct {
-			after time.Duration
-			want  int
-		}{{98 * time.Second, 2}, {4 * time.Second, 1}, {496 * time.Second, 1}, {4 * time.Second, 0}} {
-			dhttest.Pass(tt.after)
-			if got := n.Stats().Storage.Values; got != tt.want {
-				t.Errorf("%d values left, want %d", got, tt.want)
-			}
-		}
-	})
-}
-
 // TestPutOfUnreadableValues: a value that does not parse is skipped, a put of nothing else is not answered, and an id of 0 ends a put
-// (§2, §3.2).
+// (docs/protocols/opendht.md §2, §3.2).
 func TestPutOfUnreadableValues(t *testing.T) {
 	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
 		token := p.token(stranger)

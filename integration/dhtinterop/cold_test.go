@@ -32,10 +32,11 @@ func BenchmarkCold(b *testing.B) {
 	kinds := map[string]func(testing.TB, place, uint32, string) cold{"ours": coldOurs, "theirs": coldTheirs}
 	for _, op := range []string{"put", "get", "listen"} {
 		for _, who := range []string{"ours", "theirs"} {
+			all := b
 			b.Run(op+"/"+who, func(b *testing.B) {
 				var took []time.Duration
 				for i := range b.N {
-					c := kinds[who](b, edge, in.network, in.entries[i%len(in.entries)])
+					c := kinds[who](all, edge, in.network, in.entries[i%len(in.entries)])
 					start := time.Now()
 					var err error
 					switch op {
@@ -48,7 +49,7 @@ func BenchmarkCold(b *testing.B) {
 					}
 					took = append(took, time.Since(start))
 					check(b, err)
-				} // the nodes stay until the end: to meet the dead costs a second, and is another question
+				} // the nodes stay until all is done: to meet the dead costs a second, and is another question
 				slices.Sort(took)
 				b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-median")
 				b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "ms-worst")
