@@ -96,6 +96,7 @@ func TestAttempts(t *testing.T) {
 		s.write(attempt(1, peerA))
 		gone := <-more
 		gone.refuse(gone.authenticated(stun.MethodConnectionBind), stun.CodeBadRequest)
+		synctest.Wait() // until it is given up
 		s.write(attempt(2, peerB))
 		data := <-more
 		data.succeed(data.authenticated(stun.MethodConnectionBind))
