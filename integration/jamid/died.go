@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -86,7 +87,10 @@ func (d *Daemon) Died() error {
 	return nil
 }
 
-// tail is the end of the daemon's log.
+// colours are what the daemon writes for terminals.
+var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// tail is the end of the daemon's log, without colours.
 func (d *Daemon) tail() (string, error) {
 	size, err := d.LogMark()
 	if err != nil {
@@ -97,7 +101,7 @@ func (d *Daemon) tail() (string, error) {
 	if !cut || size <= lastWords {
 		whole = string(log)
 	}
-	return whole, err
+	return colours.ReplaceAllString(whole, ""), err
 }
 
 // logSince reads at most limit bytes of the daemon's log from mark on.

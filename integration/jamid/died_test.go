@@ -14,7 +14,7 @@ import (
 func started(t *testing.T, script string) *Daemon {
 	t.Helper()
 	d := &Daemon{Name: "alice", Signals: newSignals(nil), dir: t.TempDir()}
-	log := strings.Repeat("talk of the DHT\n", lastWords/8) + "last words\n"
+	log := strings.Repeat("talk of the DHT\n", lastWords/8) + "\x1b[22;31mlast words\x1b[0m\n"
 	if err := os.WriteFile(d.logPath(), []byte(log), 0o600); err != nil {
 		t.Fatal(err)
 	}
