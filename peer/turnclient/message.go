@@ -9,11 +9,8 @@ import (
 	"github.com/pion/stun/v3"
 )
 
-// Attributes that the STUN library has no names for.
-const (
-	attrAdditionalAddressFamily stun.AttrType = 0x8000 // RFC 8656 §18.11
-	attrAddressErrorCode        stun.AttrType = 0x8001 // RFC 8656 §18.12
-)
+// attrAdditionalAddressFamily is ADDITIONAL-ADDRESS-FAMILY (RFC 8656 §18.11), for which the STUN library has no name.
+const attrAdditionalAddressFamily stun.AttrType = 0x8000
 
 const (
 	protocolTCP = 6 // in REQUESTED-TRANSPORT: IANA protocol numbers

@@ -20,7 +20,7 @@ const (
 
 // CreatePermission lets these peers send to the relayed address, and has it renewed as long as the allocation lives (RFC 8656 §10). Ports
 // do not matter. All go in one request; if the server forbids that, for one of them perhaps, each is asked for alone. Then those that are
-// not in the error have a permission.
+// not in the error have a permission. One that the server later refuses to renew is gone: writing to its peer says ErrNoPermission.
 func (a *allocation) CreatePermission(ctx context.Context, peers ...netip.AddrPort) error {
 	peers = slices.Clone(peers)
 	for i, peer := range peers {
