@@ -14,6 +14,7 @@ import (
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/dhtcrypto"
 	"github.com/jirani/jirani/dht/state"
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/integration/smalldisk"
 )
 
@@ -38,26 +39,26 @@ func TestFullDisk(t *testing.T) {
 	dir := smalldisk.Mount(t, "1m")
 	path := filepath.Join(dir, "state")
 	s := start(t, path)
-	eventually(t, "saves once", func() bool { return s.metric(savesOK) > 0 })
+	program.Eventually(t, "saves once", func() bool { return s.Metric(savesOK) > 0 })
 	empty := smalldisk.Fill(t, dir)
-	eventually(t, "fails to save twice", func() bool { return s.metric(savesError) >= 2 })
+	program.Eventually(t, "fails to save twice", func() bool { return s.Metric(savesError) >= 2 })
 	if !s.answers() {
 		t.Error("no answer with a full disk")
 	}
-	if code, body := s.get("/readyz"); code != 200 {
+	if code, body := s.Ops("/readyz"); code != 200 {
 		t.Errorf("readyz = %d %s", code, body)
 	}
-	said := s.said("state file not written, serving on")
+	said := s.Said("state file not written, serving on")
 	if len(said) != 1 || !strings.Contains(fmt.Sprint(said[0]), syscall.ENOSPC.Error()) {
 		t.Errorf("log says %v, want one record naming the full disk", said)
 	}
 	if got := load(t, path); got.ID.String() != s.id() {
 		t.Errorf("id in the file %v, the node's %v", got.ID, s.id())
 	}
-	ok := s.metric(savesOK)
+	ok := s.Metric(savesOK)
 	empty()
-	eventually(t, "saves again", func() bool { return s.metric(savesOK) > ok })
-	s.awaitLog("state file written again")
+	program.Eventually(t, "saves again", func() bool { return s.Metric(savesOK) > ok })
+	s.Await("state file written again")
 }
 
 // stateOf makes a file large enough that writing it takes a while.
@@ -110,25 +111,25 @@ func TestKill9(t *testing.T) {
 		case round >= rounds-4:
 			before := listing(t, dir)
 			launched := launch(t, path)
-			for end := time.Now().Add(patience); listing(t, dir) == before && time.Now().Before(end); {
+			for end := time.Now().Add(program.Patience); listing(t, dir) == before && time.Now().Before(end); {
 			}
-			launched.kill() // it has begun to write
+			launched.Kill() // it has begun to write
 		case round%2 == 0:
 			launched := launch(t, path)
 			<-time.After(4 * wait) // somewhere between the first instruction and the first save
-			launched.kill()
+			launched.Kill()
 		default:
 			s := start(t, path)
-			_ = s.cmd.Process.Signal(syscall.SIGTERM)
+			s.Signal(syscall.SIGTERM)
 			<-time.After(wait) // somewhere in the last save
-			s.kill()
+			s.Kill()
 		}
 		if got := load(t, path); len(got.Values) != count {
 			t.Fatalf("round %d: file with %d values", round, len(got.Values))
 		}
 	}
 	s := start(t, path)
-	if got := s.metric(values); got != count {
+	if got := s.Metric(values); got != count {
 		t.Errorf("%v values after %d kills, want %d", got, rounds, count)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".state*")); len(left) > 1 {
@@ -154,13 +155,13 @@ func TestDamagedStateFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := start(t, path)
-			if said := s.said("state file damaged, starting with an empty table"); len(said) != 1 || said[0]["level"] != "WARN" {
+			if said := s.Said("state file damaged, starting with an empty table"); len(said) != 1 || said[0]["level"] != "WARN" {
 				t.Errorf("log says %v", said)
 			}
 			if aside, err := os.ReadFile(path + ".damaged"); err != nil || !bytes.Equal(aside, damaged) {
 				t.Errorf("put aside: %d bytes, %v", len(aside), err)
 			}
-			eventually(t, "saves", func() bool { return s.metric(savesOK) > 0 })
+			program.Eventually(t, "saves", func() bool { return s.Metric(savesOK) > 0 })
 			if got := load(t, path); got.ID.String() != s.id() {
 				t.Errorf("id in the new file %v, the node's %v", got.ID, s.id())
 			}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jirani/jirani/dht"
 	"github.com/jirani/jirani/dht/dhtnode"
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/udpio"
 )
 
@@ -31,7 +32,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	program.Clean()
+	os.Exit(code)
 }
 
 // childConfig, childCall and childAnswer are what parent and child say, a line of JSON each.

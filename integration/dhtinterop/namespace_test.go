@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/jirani/jirani/integration/dhtinterop/theirs"
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -78,24 +79,13 @@ func onlyAddress(addr string, ipv4 bool) error {
 
 var multicast = &net.IPNet{IP: net.IPv4(224, 0, 0, 0).To4(), Mask: net.CIDRMask(4, 32)}
 
-// binary builds jirani-bootstrap once per test.
-func binary(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "jirani-bootstrap")
-	out, err := exec.Command("go", "build", "-o", path, "../../cmd/jirani-bootstrap").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return path
-}
-
 // startBinary runs jirani-bootstrap on a machine of the lab.
 func startBinary(t *testing.T, m *natlab.Machine, args ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "log"))
 	check(t, err)
-	cmd := exec.Command(binary(t), args...)
+	cmd := exec.Command(program.Build(t, "jirani-bootstrap"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	check(t, m.Start(cmd))
 	t.Cleanup(func() {

@@ -6,11 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -70,38 +66,4 @@ func TestParseChoice(t *testing.T) {
 			t.Errorf("parseChoice(%q) = %v, %v, want %v", text, got, err, want)
 		}
 	}
-}
-
-// builds holds the binaries of this module that the run needed, each built once.
-var builds struct {
-	mu   sync.Mutex
-	dir  string
-	done map[string]error
-}
-
-// binary builds the command name of this module and returns its path.
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	builds.mu.Lock()
-	defer builds.mu.Unlock()
-	if builds.done == nil {
-		dir, err := os.MkdirTemp("", "jirani-bin")
-		if err != nil {
-			t.Fatal(err)
-		}
-		builds.dir, builds.done = dir, map[string]error{}
-	}
-	path := filepath.Join(builds.dir, name)
-	err, tried := builds.done[name]
-	if !tried {
-		out, failed := exec.Command("go", "build", "-o", path, "github.com/jirani/jirani/cmd/"+name).CombinedOutput()
-		if failed != nil {
-			err = fmt.Errorf("go build %s: %w\n%s", name, failed, out)
-		}
-		builds.done[name] = err
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

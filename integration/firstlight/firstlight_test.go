@@ -11,14 +11,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/jirani/jirani/integration/jamid"
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 )
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if builds.dir != "" {
-		os.RemoveAll(builds.dir)
-	}
+	program.Clean()
 	for _, err := range []error{times.report(), notes.report(), goleak.Find()} {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "firstlight:", err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/jirani/jirani/integration/program"
 )
 
 // dht adds a DHT node; lan has it announce itself.
@@ -18,7 +20,7 @@ func (s *servers) dht(whose string, lan bool) {
 	if lan {
 		args = append(args, "--peer-discovery")
 	}
-	s.programs = append(s.programs, program{"dhtnode", "/usr/bin/dhtnode", args, s.udpOpen(dhtPort)})
+	s.programs = append(s.programs, server{"dhtnode", "/usr/bin/dhtnode", args, s.udpOpen(dhtPort)})
 }
 
 // names adds a name server that takes registrations from everybody.
@@ -39,7 +41,7 @@ func (s *servers) turn(whose string) {
 		return
 	}
 	ip := s.machine.Addr.String()
-	s.programs = append(s.programs, program{"turnserver", "/usr/bin/turnserver", []string{
+	s.programs = append(s.programs, server{"turnserver", "/usr/bin/turnserver", []string{
 		"-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file=stdout",
 		"--lt-cred-mech", "--user=" + relayUser + ":" + relayUser, "--realm=" + relayUser,
 		"--listening-ip=" + ip, "--relay-ip=" + ip, fmt.Sprintf("--listening-port=%d", turnPort),
@@ -49,7 +51,7 @@ func (s *servers) turn(whose string) {
 
 // up adds jirani up, as a newcomer types it: no file, no arguments.
 func (s *servers) up() {
-	s.programs = []program{{"up", binary(s.t, "jirani"), []string{"up"}, all(s.udpOpen(dhtPort), s.tcpOpen(namesPort), s.tcpOpen(turnPort))}}
+	s.programs = []server{{"up", program.Build(s.t, "jirani"), []string{"up"}, all(s.udpOpen(dhtPort), s.tcpOpen(namesPort), s.tcpOpen(turnPort))}}
 }
 
 // own adds this module's server of a role with the configuration given.
@@ -59,5 +61,5 @@ func (s *servers) own(role string, ready check, config string) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	s.programs = append(s.programs, program{name, binary(s.t, name), []string{"-config", file}, ready})
+	s.programs = append(s.programs, server{name, program.Build(s.t, name), []string{"-config", file}, ready})
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/integration/jamid"
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 )
 
@@ -30,8 +31,8 @@ const relayUser = "ring"
 // startPatience bounds a server's start.
 const startPatience = 20 * time.Second
 
-// program is a server to run.
-type program struct {
+// server is a program to run.
+type server struct {
 	name  string
 	path  string
 	args  []string
@@ -58,7 +59,7 @@ type servers struct {
 	t        *testing.T
 	lab      *natlab.Lab
 	machine  *natlab.Machine
-	programs []program
+	programs []server
 	inside   *nameStub // the baseline's name server, nil otherwise
 	running  []*exec.Cmd
 }
@@ -111,7 +112,7 @@ func (s *servers) start(ctx context.Context) error {
 	return s.inside.start(s.machine, netip.AddrPortFrom(s.machine.Addr, namesPort))
 }
 
-func (s *servers) run(p program) error {
+func (s *servers) run(p server) error {
 	log, err := s.lab.LogFile("server", p.name)
 	if err != nil {
 		return err
@@ -180,7 +181,7 @@ func (s *servers) udpOpen(port uint16) check {
 // holdsValue tells whether a new node that enters the DHT by the server's finds something at key.
 func (s *servers) holdsValue(ctx context.Context, key string) error {
 	var found bytes.Buffer
-	cmd := exec.CommandContext(ctx, binary(s.t, "jirani"), "dht", "get", "-b", s.at(dhtPort), "-timeout", "5s", key)
+	cmd := exec.CommandContext(ctx, program.Build(s.t, "jirani"), "dht", "get", "-b", s.at(dhtPort), "-timeout", "5s", key)
 	cmd.Stdout = &found
 	if err := s.machine.Start(cmd); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/integration/smalldisk"
 )
 
@@ -34,7 +35,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		acknowledged = append(acknowledged, body)
 	}
-	eventually(t, "logs it", func() bool { return s.said("messages not kept, publishers are told to come again") != nil })
+	s.Await("messages not kept, publishers are told to come again")
 	keeps := func(when string) {
 		t.Helper()
 		want := acknowledged[max(0, len(acknowledged)-100):]
@@ -44,7 +45,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	keeps("full")
 	s.push(1)
-	s.kill()
+	s.Kill()
 	empty()
 	s = s.again(disk)
 	keeps("after a kill")
@@ -57,7 +58,7 @@ func TestFullDisk(t *testing.T) {
 func (s *server) push(n int) {
 	s.t.Helper()
 	const name = `push_messages_total{priority="high",provider="fcm",status="delivered"}`
-	before := s.metric(name)
+	before := s.Metric(name)
 	for i := range n {
 		res, err := http.Post("http://"+s.gateway()+"/api/push", "application/json",
 			strings.NewReader(fmt.Sprintf(`{"notifications":[{"platform":2,"tokens":["t%d"],"data":{"key":"k"},"android":{"priority":"high"}}]}`, i)))
@@ -69,7 +70,7 @@ func (s *server) push(n int) {
 			s.t.Fatalf("gateway = %d", res.StatusCode)
 		}
 	}
-	eventually(s.t, "delivers", func() bool { return s.metric(name) == before+float64(n) })
+	program.Eventually(s.t, "delivers", func() bool { return s.Metric(name) == before+float64(n) })
 }
 
 // TestDescriptorsRunOut opens more streams than the server may have: those that are open go on receiving, the pushes of callers that are
@@ -77,7 +78,7 @@ func (s *server) push(n int) {
 func TestDescriptorsRunOut(t *testing.T) {
 	t.Parallel()
 	const most = 60
-	s := start(t, t.TempDir(), []string{require(t, "prlimit"), fmt.Sprintf("--nofile=%d:%[1]d", most)})
+	s := start(t, t.TempDir(), []string{program.Require(t, "prlimit"), fmt.Sprintf("--nofile=%d:%[1]d", most)})
 	first := s.curl("upFirst", "all")
 	if e, ok := first.next(); !ok || e.Event != "open" {
 		t.Fatalf("the stream begins with %+v", e)
@@ -98,8 +99,8 @@ func TestDescriptorsRunOut(t *testing.T) {
 		fmt.Fprint(c, "GET /upHeld/json HTTP/1.1\r\nHost: x\r\n\r\n")
 		held = append(held, c)
 	}
-	eventually(t, "runs out", func() bool {
-		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	program.Eventually(t, "runs out", func() bool {
+		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.PID()))
 		return err == nil && len(open) >= most
 	})
 	if status := s.publish("upFirst", "one"); status != 200 {

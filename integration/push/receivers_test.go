@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jirani/jirani/integration/browser"
+	"github.com/jirani/jirani/integration/program"
 )
 
 // stream is curl reading a topic's JSON lines, as ntfy's manual shows it.
@@ -21,7 +22,7 @@ type stream struct {
 
 func (s *server) curl(topic, since string) *stream {
 	s.t.Helper()
-	cmd := exec.Command(require(s.t, "curl"), "--silent", "--no-buffer", "http://"+s.distributor()+"/"+topic+"/json?since="+since)
+	cmd := exec.Command(program.Require(s.t, "curl"), "--silent", "--no-buffer", "http://"+s.distributor()+"/"+topic+"/json?since="+since)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)
@@ -52,7 +53,7 @@ func (r *stream) next() (event, bool) {
 	select {
 	case e, ok := <-r.events:
 		return e, ok
-	case <-time.After(patience):
+	case <-time.After(program.Patience):
 		r.t.Fatal("stream is silent")
 	}
 	return event{}, false
@@ -86,7 +87,7 @@ func TestKilled(t *testing.T) {
 				received, last = append(received, e.Message), e.ID
 			}
 		}
-		s.kill()
+		s.Kill()
 		publishing.Wait()
 		for e, ok := r.next(); ok; e, ok = r.next() {
 			if e.Event == "message" {
@@ -164,14 +165,14 @@ func TestBrowser(t *testing.T) {
 	browser.Eval[any](tab, page)
 	shows := func(want string) {
 		t.Helper()
-		eventually(t, "both have "+want, func() bool {
+		program.Eventually(t, "both have "+want, func() bool {
 			return browser.Eval[string](tab, "sse.join()+'|'+ws.join()") == want+"|"+want
 		})
 	}
 	shows("kept")
 	s.publish("upPage", "live")
 	shows("kept,live")
-	s.kill()
+	s.Kill()
 	s = s.again(dir)
 	s.publish("upPage", "later")
 	shows("kept,live,later")

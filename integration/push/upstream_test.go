@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/jirani/jirani/integration/dhtinterop/theirs"
+	"github.com/jirani/jirani/integration/program"
 )
 
 const infoHash = "70b66bd7e4725e6914a5abc3e4761d1ae5def259"
@@ -55,7 +56,7 @@ func (p *proxy) ask(method, body string) int {
 func (p *proxy) subscribe(platform, token, topic string) {
 	p.t.Helper()
 	body := fmt.Sprintf(`{"client_id":"acct1","key":%q,"platform":%q,"session_id":"IXv#=,C#","topic":%q} `, token, platform, topic)
-	eventually(p.t, "subscribes "+platform, func() bool { return p.ask("SUBSCRIBE", body) == http.StatusOK })
+	program.Eventually(p.t, "subscribes "+platform, func() bool { return p.ask("SUBSCRIBE", body) == http.StatusOK })
 }
 
 // put stores a value. Proxies push it even while their node is still joining, when they answer that it could not be stored.
@@ -74,11 +75,11 @@ func TestUpstreamProxy(t *testing.T) {
 	p.subscribe("ios", strings.Repeat("ab", 32), "com.savoirfairelinux.ring")
 	p.subscribe("ios", strings.Repeat("cd", 32), "") // the proxy's own bundle id
 	delivered := func(provider, priority string) bool {
-		return s.metric(fmt.Sprintf(`push_messages_total{priority=%q,provider=%q,status="delivered"}`, priority, provider)) > 0
+		return s.Metric(fmt.Sprintf(`push_messages_total{priority=%q,provider=%q,status="delivered"}`, priority, provider)) > 0
 	}
 	id := 0
 	for prio, name := range []string{"high", "normal"} { // on the DHT, 0 is the most urgent
-		eventually(t, "delivers "+name, func() bool {
+		program.Eventually(t, "delivers "+name, func() bool {
 			id++
 			p.put(id, prio)
 			return delivered("fcm", name) && delivered("apns", name)
@@ -86,7 +87,7 @@ func TestUpstreamProxy(t *testing.T) {
 	}
 	for _, bad := range []string{"push_malformed_requests_total", `push_refused_total{platform="android",reason="token"}`,
 		`push_messages_total{priority="high",provider="apns",status="dropped"}`, `push_messages_total{priority="high",provider="fcm",status="dropped"}`} {
-		if n := s.metric(bad); n != 0 {
+		if n := s.Metric(bad); n != 0 {
 			t.Errorf("%s = %v", bad, n)
 		}
 	}
@@ -104,7 +105,7 @@ func TestUpstreamProxyToUnifiedPush(t *testing.T) {
 	p := startProxy(t, s.gateway())
 	p.subscribe("unifiedpush", "http://"+host+"/upHome?up=1", "")
 	id := 0
-	eventually(t, "receives", func() bool {
+	program.Eventually(t, "receives", func() bool {
 		id++
 		p.put(id, 0)
 		return len(s.kept("upHome")) > 0

@@ -5,10 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 	"github.com/pion/logging"
 	"github.com/pion/turn/v5"
@@ -22,7 +22,7 @@ const addressPatience = 60 * time.Second
 // vanishes, a new one is served without a restart, and an allocation outlives a short absence of its own.
 func TestAddressesOfTheHost(t *testing.T) {
 	natlab.Require(t)
-	binary := build(t)
+	binary := program.Build(t, "jirani-turnserver")
 	lab := natlab.New(t, natlab.OneLAN("turnaddr"))
 	server, alice, bob := lab.Host("server"), lab.Host("alice"), lab.Host("bob")
 	first, second, third := natlab.LANServerAddr, netip.MustParseAddr("10.77.0.11"), netip.MustParseAddr("10.77.0.12")
@@ -144,14 +144,4 @@ func exchanges(relayed, peer net.PacketConn) bool {
 		_, _, err = relayed.ReadFrom(buf)
 		return err == nil
 	}
-}
-
-// build compiles the program.
-func build(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "jirani-turnserver")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/jirani/jirani/cmd/jirani-turnserver").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return binary
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 	"github.com/jirani/jirani/peer/doctor"
 	"github.com/jirani/jirani/peer/turnclient"
@@ -15,7 +16,7 @@ import (
 // TestCheckFromOutside checks a server from homes and LANs where something is in the way, and wants it named.
 func TestCheckFromOutside(t *testing.T) {
 	natlab.Require(t)
-	binary := build(t)
+	binary := program.Build(t, "jirani-turnserver")
 	type found map[string]doctor.Problem // by step
 	type check struct {
 		transport turnclient.Transport

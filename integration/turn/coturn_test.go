@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jirani/jirani/integration/program"
 )
 
 // clientPatience bounds one run of coturn's client; it takes some six seconds.
@@ -16,14 +18,14 @@ const clientPatience = 60 * time.Second
 // peer runs coturn's echo peer on ip and returns its port.
 func peer(t *testing.T, ip string) string {
 	t.Helper()
-	program := require(t, "turnutils_peer")
+	echo := program.Require(t, "turnutils_peer")
 	free, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(free.LocalAddr().String())
 	free.Close()
-	cmd := exec.Command(program, "-L", ip, "-p", port)
+	cmd := exec.Command(echo, "-L", ip, "-p", port)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +37,7 @@ var lost = regexp.MustCompile(`Total lost packets (\d+)`)
 
 // TestCoturnClients runs coturn's client in each of its ways and wants every message back.
 func TestCoturnClients(t *testing.T) {
-	client := require(t, "turnutils_uclient")
+	client := program.Require(t, "turnutils_uclient")
 	s := serve(t)
 	peer4, peer6 := peer(t, "127.0.0.1"), peer(t, "::1")
 	longTerm := []string{"-u", "ring", "-w", "ring"}
@@ -81,7 +83,7 @@ func TestCoturnClients(t *testing.T) {
 
 // TestCoturnRefused: a wrong password and a forged secret get nowhere.
 func TestCoturnRefused(t *testing.T) {
-	client := require(t, "turnutils_uclient")
+	client := program.Require(t, "turnutils_uclient")
 	s := serve(t)
 	for _, args := range [][]string{{"-u", "ring", "-w", "wrong"}, {"-u", "bob", "-W", "south"}} {
 		args = append([]string{"-p", portOf(t, s, "udp", "127.0.0.1"), "-y", "-n", "1"}, args...)
@@ -95,7 +97,7 @@ func TestCoturnRefused(t *testing.T) {
 }
 
 func TestCoturnStunClient(t *testing.T) {
-	client := require(t, "turnutils_stunclient")
+	client := program.Require(t, "turnutils_stunclient")
 	s := serve(t)
 	for _, ip := range []string{"127.0.0.1", "::1"} {
 		ctx, cancel := context.WithTimeout(t.Context(), clientPatience)

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jirani/jirani/integration/program"
 )
 
 // TestDescriptorsRunOut gives the real program few descriptors: it refuses new allocations with 508 and keeps the old ones.
 func TestDescriptorsRunOut(t *testing.T) {
-	prlimit := require(t, "prlimit")
-	binary := build(t)
+	prlimit := program.Require(t, "prlimit")
+	binary := program.Build(t, "jirani-turnserver")
 	free, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

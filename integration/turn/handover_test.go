@@ -6,12 +6,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jirani/jirani/integration/program"
 )
 
 // TestNextServerTakesOver stops the real program while it relays and starts another on the same address: the old allocation goes on, new ones
 // are made by the next server, and the old server ends with its last allocation.
 func TestNextServerTakesOver(t *testing.T) {
-	binary := build(t)
+	binary := program.Build(t, "jirani-turnserver")
 	free, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 	"github.com/jirani/jirani/turnserver"
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ type kernelLab struct {
 // TestKernelPath tries the data path in the kernel, each time on a LAN of its own.
 func TestKernelPath(t *testing.T) {
 	natlab.Require(t)
-	binary := build(t)
+	binary := program.Build(t, "jirani-turnserver")
 	for _, tt := range []struct {
 		name string
 		try  func(*testing.T, *kernelLab)
@@ -409,7 +410,7 @@ func kernelNextServer(t *testing.T, k *kernelLab) {
 
 // kernelPrivilege: two capabilities suffice; without them the server says so and relays in user space, or does not start.
 func kernelPrivilege(t *testing.T, k *kernelLab) {
-	setpriv := require(t, "setpriv")
+	setpriv := program.Require(t, "setpriv")
 	for _, tt := range []struct{ mode, caps, state string }{
 		{"require", "-all,+bpf,+net_admin", "active"},
 		{"auto", "-all", "no_privilege"},
@@ -440,7 +441,7 @@ func kernelPrivilege(t *testing.T, k *kernelLab) {
 
 // kernelCoturn runs coturn's client against its peer through the kernel.
 func kernelCoturn(t *testing.T, k *kernelLab) {
-	client, echo := require(t, "turnutils_uclient"), require(t, "turnutils_peer")
+	client, echo := program.Require(t, "turnutils_uclient"), program.Require(t, "turnutils_peer")
 	k.start(t, "require", kernelOps)
 	peer := exec.Command(echo, "-L", k.bob.Addr.String(), "-p", "3480")
 	if err := k.bob.Start(peer); err != nil {

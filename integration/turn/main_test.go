@@ -4,32 +4,23 @@ import (
 	"context"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/certs"
 	"github.com/jirani/jirani/internal/config"
 	"github.com/jirani/jirani/turnserver"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// require finds a program of another's.
-func require(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("JIRANI_REQUIRE") == "1" {
-		t.Fatalf("%s is not installed (Debian package coturn)", name)
-	}
-	t.Skipf("%s is not installed (Debian package coturn)", name)
-	return ""
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		program.Clean()
+		os.Exit(code)
+	}))
 }
 
 const sharedSecret = "north"

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/peer/turnclient"
 	"github.com/pion/stun/v3"
 )
@@ -17,7 +18,7 @@ type relayProgram struct {
 }
 
 func relayPrograms(t *testing.T) []relayProgram {
-	binary := build(t)
+	binary := program.Build(t, "jirani-turnserver")
 	return []relayProgram{
 		{"coturn", func(t *testing.T, ports [2]string) (func(turnclient.Transport) turnclient.Server, func()) {
 			c := startCoturn(t, ports, "-a", "-u", "ring:ring")

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/certs"
 	"github.com/jirani/jirani/peer/turnclient"
 )
@@ -76,7 +77,7 @@ func freePorts(t *testing.T) (ports [2]string) {
 // startCoturn runs coturn's server on both loopback addresses, ports for plain and for TLS and DTLS, until the test ends.
 func startCoturn(t *testing.T, ports [2]string, args ...string) *coturn {
 	t.Helper()
-	program := require(t, "turnserver")
+	path := program.Require(t, "turnserver")
 	dir := t.TempDir()
 	cert, err := certs.SelfSigned(time.Now(), time.Hour, "127.0.0.1", "::1", "localhost")
 	if err != nil {
@@ -96,7 +97,7 @@ func startCoturn(t *testing.T, ports [2]string, args ...string) *coturn {
 		}}}
 	pem, _ := os.ReadFile(certFile)
 	c.roots.AppendCertsFromPEM(pem)
-	c.cmd = exec.Command(program, append([]string{"-n", "--no-cli", "--no-rfc5780", "--allow-loopback-peers", "-r", "north",
+	c.cmd = exec.Command(path, append([]string{"-n", "--no-cli", "--no-rfc5780", "--allow-loopback-peers", "-r", "north",
 		"-L", "127.0.0.1", "-L", "::1", "-E", "127.0.0.1", "-E", "::1", "-p", ports[0], "--tls-listening-port", ports[1],
 		"--cert", certFile, "--pkey", keyFile, "-l", log, "--simple-log", "--no-stdout-log", "--pidfile", filepath.Join(dir, "pid"),
 		"-b", filepath.Join(dir, "db"), "-m", "2"}, args...)...)

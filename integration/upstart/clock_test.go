@@ -19,6 +19,7 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/turn/v5"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/integration/wallclock"
 	"github.com/jirani/jirani/internal/natlab"
 )
@@ -116,7 +117,7 @@ func (c *clockwork) tool(args ...string) string {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program.Build(c.t, "jirani"), args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := c.lab.Host("alice").Start(cmd); err != nil {
 		c.t.Fatal(err)

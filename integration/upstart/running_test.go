@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 )
 
@@ -41,7 +42,7 @@ func launchBy(t *testing.T, lab *natlab.Lab, host, dir string, begin func(*exec.
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, append([]string{"up"}, args...)...)
+	cmd := exec.Command(program.Build(t, "jirani"), append([]string{"up"}, args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	if err := begin(cmd); err != nil {
 		t.Fatal(err)

@@ -19,28 +19,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jirani/jirani/integration/program"
 	"github.com/jirani/jirani/internal/natlab"
 )
 
 // patience bounds every wait of these tests.
 const patience = 60 * time.Second
 
-var (
-	program string // the built jirani
-	starts  int    // of it so far, for the names of its logs
-)
+var starts int // of the program so far, for the names of its logs
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "upstart")
-	if err != nil {
-		panic(err)
-	}
-	program = filepath.Join(dir, "jirani")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/jirani/jirani/cmd/jirani").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("%v\n%s", err, out))
-	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	program.Clean()
 	os.Exit(code)
 }
 
@@ -269,7 +259,7 @@ func tool(t *testing.T, dir string, args ...string) (output string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program.Build(t, "jirani"), args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
