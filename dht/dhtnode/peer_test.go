@@ -23,7 +23,7 @@ type heard struct {
 	at   time.Time
 	kind wire.Kind
 	sid  uint32
-	put  *wire.Packet // of a put: what it said, without values
+	said *wire.Packet // what it asked for, without values
 }
 
 // peer is a node acted by the test: it answers as a good one does, unless script says otherwise.
@@ -64,7 +64,8 @@ func (p *peer) handle(m *udpio.Message) {
 		return
 	}
 	p.mu.Lock()
-	p.log = append(p.log, heard{time.Now(), q.Kind, q.SocketID, &wire.Packet{HasCreated: q.HasCreated, ValueID: q.ValueID}})
+	said := &wire.Packet{InfoHash: q.InfoHash, Want: q.Want, HasCreated: q.HasCreated, ValueID: q.ValueID}
+	p.log = append(p.log, heard{time.Now(), q.Kind, q.SocketID, said})
 	script := p.script
 	p.mu.Unlock()
 	a := &wire.Packet{Kind: wire.Reply, TID: q.TID, ID: p.id, PublicAddr: m.Addr.Addr()}
@@ -140,7 +141,7 @@ func TestPermanentPutCycle(t *testing.T) {
 		p.take()
 		put(t, n, key, v, dhtnode.PutOptions{Permanent: true})
 		first := p.take(wire.Get, wire.Put, wire.Refresh)
-		if got := kinds(first); !slices.Equal(got, []wire.Kind{wire.Get, wire.Put}) || first[1].put.HasCreated {
+		if got := kinds(first); !slices.Equal(got, []wire.Kind{wire.Get, wire.Put}) || first[1].said.HasCreated {
 			t.Fatalf("at first %v", got)
 		}
 		dhttest.Pass(time.Until(first[1].at.Add(595 * time.Second)))
@@ -170,7 +171,7 @@ func TestPermanentPutCycle(t *testing.T) {
 func TestPutCarriesCreation(t *testing.T) {
 	peered(t, dhtnode.Config{}, func(t *testing.T, c *dhttest.Cluster, n *dhttest.Node, p *peer) {
 		put(t, n, dht.HashText("k"), text("v"), dhtnode.PutOptions{})
-		if got := p.take(wire.Put, wire.Get); len(got) != 1 || got[0].kind != wire.Put || !got[0].put.HasCreated {
+		if got := p.take(wire.Put, wire.Get); len(got) != 1 || got[0].kind != wire.Put || !got[0].said.HasCreated {
 			t.Errorf("%v", kinds(got))
 		}
 	})
