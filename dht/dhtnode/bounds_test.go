@@ -132,3 +132,20 @@ func TestRateLimiterOrder(t *testing.T) {
 		t.Errorf("a limit of 800 gives %d per source", per)
 	}
 }
+
+// §1.4: where an entry point names no port, it is 4222.
+func TestEntryPointForms(t *testing.T) {
+	for form, want := range map[string]struct {
+		host string
+		port uint16
+	}{
+		"entry.example": {"entry.example", 4222}, "entry.example:5000": {"entry.example", 5000}, " entry.example ": {"entry.example", 4222},
+		"192.0.2.1": {"192.0.2.1", 4222}, "192.0.2.1:1": {"192.0.2.1", 1}, "entry.example:": {"entry.example", 4222},
+		"2001:db8::1": {"2001:db8::1", 4222}, "[2001:db8::1]": {"2001:db8::1", 4222}, "[2001:db8::1]:65535": {"2001:db8::1", 65535},
+		"entry.example:0": {"entry.example", 4222}, "entry.example:65536": {"entry.example", 4222},
+	} {
+		if host, port := splitHost(form); host != want.host || port != want.port {
+			t.Errorf("%q is host %q, port %d", form, host, port)
+		}
+	}
+}

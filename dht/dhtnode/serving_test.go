@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/jirani/jirani/dht"
+	"github.com/jirani/jirani/dht/dhtcrypto"
 	"github.com/jirani/jirani/dht/dhtnode"
 	"github.com/jirani/jirani/dht/dhttest"
 	"github.com/jirani/jirani/dht/wire"
+	"github.com/jirani/jirani/internal/udpio"
 )
 
 // What our node makes of requests, as real nodes were seen to, where no recorded probe says it.
@@ -316,4 +319,89 @@ func TestAnswersAreBounded(t *testing.T) {
 			t.Errorf("%d values and %d rows of 1100", values, rows)
 		}
 	})
+}
+
+// TestAnswerBytesAreBounded: nor do large values, or rows with much in them: an answer has 1 MiB of values, and one with rows fits a datagram
+// (§19.3 requirement 30).
+func TestAnswerBytesAreBounded(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		key := identity(t, "signer").Key
+		for i := range 400 { // alone: kept here only
+			v := &dht.Value{ID: dht.ValueID(i + 1), UserType: strings.Repeat("u", 1000), Data: make([]byte, 10<<10)}
+			n.Put(t.Context(), dht.HashText("k"), v, dhtnode.PutOptions{})
+			signed, err := dhtcrypto.SignValue(key, &dht.Value{ID: v.ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.Put(t.Context(), dht.HashText("signed"), signed, dhtnode.PutOptions{})
+		}
+		p.ask(putByHand(p.token(stranger), 0, serialised(1, 5))) // shows the token
+		p.all()
+		ms := []udpio.Message{{Buf: make([]byte, 64<<10)}}
+		for _, tt := range []struct {
+			name   string
+			place  string
+			q      dht.Query
+			within int // bytes of values or rows
+			least  int // values or rows
+		}{
+			{"values", "k", dht.Query{}, 1 << 20, 90},
+			{"rows", "k", dht.Query{Select: []dht.Field{dht.FieldUserType}}, 48 << 10, 45},
+			{"rows with owner", "signed", dht.Query{Select: []dht.Field{dht.FieldOwner}}, 48 << 10, 200},
+		} {
+			get := wire.Packet{Kind: wire.Get, TID: 9, ID: stranger, InfoHash: dht.HashText(tt.place), HasQuery: true, Query: tt.q}
+			p.send(get.Append(nil))
+			synctest.Wait()
+			var a wire.Packet
+			if p.conn.TryReadBatch(ms) != 1 || a.Parse(ms[0].Payload()) != nil || a.Kind != wire.Reply {
+				t.Fatalf("%s: no answer", tt.name)
+			}
+			count, bytes := 0, len(a.Fields)
+			for _, v := range a.Values {
+				count, bytes = count+1, bytes+v.Size
+			}
+			if len(a.Fields) > 0 {
+				_, rows, err := wire.ParseFields(a.Fields)
+				if count = len(rows); err != nil {
+					t.Error(err)
+				}
+			}
+			if bytes > tt.within || count < tt.least {
+				t.Errorf("%d %s of %d bytes, want at least %d within %d", count, tt.name, bytes, tt.least, tt.within)
+			}
+			dhttest.Pass(time.Second)
+			for len(p.all()) > 0 { // the parts
+			}
+		}
+	})
+}
+
+// TestTokensEnd: a running node takes a token for a quarter of an hour at least, and gives up its secrets in time (§3.3, §3.4).
+func TestTokensEnd(t *testing.T) {
+	alone(t, dhtnode.Config{}, func(t *testing.T, n *dhttest.Node, p *prober) {
+		token := p.token(stranger)
+		for _, tt := range []struct {
+			after time.Duration
+			want  wire.Kind
+		}{{15 * time.Minute, wire.Reply}, {90 * time.Minute, wire.Error}} {
+			dhttest.Pass(tt.after)
+			p.all()
+			if got := kindsOf(p.ask(putByHand(token, 0, serialised(1, 5)))); !slices.Equal(got, []wire.Kind{tt.want}) {
+				t.Errorf("another %v later: %v, want %v", tt.after, got, tt.want)
+			}
+		}
+	})
+}
+
+// TestFewAcquaintancesStoreFarKeys: who knows fewer than eight others stores what all of them are closer to (§3.2).
+func TestFewAcquaintancesStoreFarKeys(t *testing.T) {
+	for known, want := range map[int]int{1: 1, 7: 1, 8: 0} {
+		surrounded(t, known, func(t *testing.T, c *dhttest.Cluster, n *dhttest.Node, _ []*peer) {
+			p := &prober{t, c.Net.Listen(netip.MustParseAddrPort("10.99.0.1:5000")), n.Addr}
+			p.ask(putByHand(p.token(stranger), 0, serialised(1, 5)))
+			if got := n.Stats().Storage.Values; got != want {
+				t.Errorf("%d values stored by one who knows %d others, want %d", got, known, want)
+			}
+		})
+	}
 }
