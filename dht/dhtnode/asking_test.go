@@ -206,6 +206,28 @@ func TestFourAreAskedAtOnce(t *testing.T) {
 	}
 }
 
+// TestFourteenAreAsked of those who are known (§10.1).
+func TestFourteenAreAsked(t *testing.T) {
+	surrounded(t, 20, func(t *testing.T, c *dhttest.Cluster, n *dhttest.Node, peers []*peer) {
+		if _, err := n.Find(t.Context(), dht.HashText("k")); err != nil {
+			t.Fatal(err)
+		}
+		dhttest.Pass(time.Second)
+		if got := asked(peers, wire.Find); len(got) < 8 || got[len(got)-1] > 13 {
+			t.Errorf("%v were asked", got)
+		}
+		l, err := n.Listen(dht.HashText("k"), dht.Query{}, func(dhtnode.Event) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Cancel()
+		dhttest.Pass(15 * time.Minute)
+		if got := asked(peers, wire.Find); len(got) != 14 || got[13] != 13 {
+			t.Errorf("for a listen %v were asked", got)
+		}
+	})
+}
+
 // TestBeginsBeforeAllHaveAnswered: puts and listens go to all but the last of the first nodes that answered, and to the others once who
 // does not answer is late (§10.1).
 func TestBeginsBeforeAllHaveAnswered(t *testing.T) {
