@@ -128,6 +128,9 @@ func TestRateLimiterOrder(t *testing.T) {
 			t.Fatal("limited at -1")
 		}
 	}
+	if per, all := (Config{}).rates(); per != 1024 || all != 8192 {
+		t.Errorf("by default %d per source, %d in all", per, all)
+	}
 	if per, all := (Config{RateLimit: 800}).rates(); per != 100 || all != 800 {
 		t.Errorf("a limit of 800 gives %d per source", per)
 	}
@@ -146,6 +149,39 @@ func TestEntryPointForms(t *testing.T) {
 	} {
 		if host, port := splitHost(form); host != want.host || port != want.port {
 			t.Errorf("%q is host %q, port %d", form, host, port)
+		}
+	}
+}
+
+// §14.2, and design 0007 for the longest.
+func TestBootstrapPauses(t *testing.T) {
+	for i, want := range []time.Duration{10, 20, 40, 80, 160, 320, 640, 900, 900} {
+		b := bootstrapState{tries: i + 1}
+		if got := b.pause(); got != want*time.Second {
+			t.Errorf("%v after round %d, want %v", got, i+1, want*time.Second)
+		}
+	}
+}
+
+// §9.4: how long until the next step of maintenance; ours asks sooner while its table grows.
+func TestMaintenancePauses(t *testing.T) {
+	n, _, _ := answering(t)
+	f := n.fam[inet4]
+	for _, tt := range []struct {
+		busy     bool
+		grown    time.Duration // ago
+		from, to time.Duration
+	}{
+		{false, 0, time.Minute, 3 * time.Minute}, {true, 16 * time.Second, 5 * time.Second, 25 * time.Second},
+		{true, 14 * time.Second, time.Second, 4 * time.Second},
+	} {
+		least, most := time.Hour, time.Duration(0)
+		for range 1000 {
+			d := f.pause(tt.busy, f.table.Grown().Add(tt.grown))
+			least, most = min(least, d), max(most, d)
+		}
+		if slack := (tt.to - tt.from) / 20; least < tt.from || least > tt.from+slack || most > tt.to || most < tt.to-slack {
+			t.Errorf("busy %v, grown %v ago: %v to %v, want %v to %v", tt.busy, tt.grown, least, most, tt.from, tt.to)
 		}
 	}
 }
